@@ -1,0 +1,202 @@
+"""Batches: a command is always one of a batch, decided under the program's lock and committed together.
+
+Each command succeeds or is refused alone; requests that wait for the same program coalesce into its next batch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import psycopg
+import psycopg_pool
+
+from ledger.desk import Desk, Memory, Meta
+from ledger.domain.errors import Refusal, Unavailable
+from ledger.domain.event import Answer, Decision
+from ledger.domain.ids import program_id
+from ledger.domain.view import Needs, View
+from ledger.store.database import Pool
+from ledger.store.log import Rows
+from ledger.store.vault import Secrets
+
+MOST_AT_ONCE = 1000
+PATIENCE_SECONDS = 1.6  # so that a caller hears 503 within two seconds
+# Connection lost or shut down, serialization, deadlock, and a lock that was not had in time: worth another try,
+# because every command is idempotent. Judged by sqlstate (class 08, 57P, 40, 55P03).
+_RETRY_CLASSES = ("08", "57P", "40001", "40P01", "55P03")
+
+
+class Decides(Protocol):
+    """A command of the domain."""
+
+    name: str
+
+    def needs(self) -> Needs: ...
+    def decide(self, view: View) -> Decision: ...
+
+
+Item = tuple[Decides, Meta]
+Outcome = Answer | Refusal
+# called in the batch's transaction, after its events are written: (cursor, desk)
+Also = Callable[[Rows, Desk], None]
+
+
+def retryable(error: BaseException) -> bool:
+    """Whether the database may answer the same batch another time."""
+    if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.TooManyRequests):
+        return True
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate.startswith(_RETRY_CLASSES)
+
+
+class ProgramWriter:
+    """Writes one program's books from this process. Thread-safe: one batch at a time."""
+
+    def __init__(
+        self, pool: Pool, secrets: Secrets, program: str, clock: Callable[[], datetime]
+    ) -> None:
+        self.program, self.program_id = program, program_id(program)
+        self._pool, self._secrets, self._clock = pool, secrets, clock
+        self._memory = Memory()
+        self._lock = threading.Lock()
+
+    def execute(self, items: Sequence[Item], also: Also | None = None) -> list[Outcome]:
+        """Decide and commit a batch. Raises Unavailable when the database cannot be reached in time: nothing was
+        acknowledged, and the same again is safe."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        if not self._lock.acquire(timeout=PATIENCE_SECONDS):
+            raise Unavailable()
+        try:
+            return self._execute(items, also, deadline)
+        finally:
+            self._lock.release()
+
+    def _execute(self, items: Sequence[Item], also: Also | None, deadline: float) -> list[Outcome]:
+        while True:
+            try:
+                return self._attempt(items, also, deadline)
+            except Exception as error:
+                self._memory.forget()
+                if not retryable(error):
+                    if len(items) == 1:
+                        raise
+                    return self._one_by_one(items, also)
+                if time.monotonic() + 0.1 >= deadline:
+                    raise Unavailable() from error
+                time.sleep(0.05)
+
+    def _one_by_one(self, items: Sequence[Item], also: Also | None) -> list[Outcome]:
+        """One command broke the batch in a way nobody foresaw: it must not take the others with it."""
+        outcomes: list[Outcome] = []
+        for item in items:
+            try:
+                outcomes += self._attempt([item], also, time.monotonic() + PATIENCE_SECONDS)
+            except Exception as error:
+                self._memory.forget()
+                if retryable(error):
+                    raise Unavailable() from error
+                refusal = Refusal("internal error")
+                refusal.__cause__ = error
+                outcomes.append(refusal)
+        return outcomes
+
+    def _attempt(self, items: Sequence[Item], also: Also | None, deadline: float) -> list[Outcome]:
+        patience = max(0.05, deadline - time.monotonic())
+        with self._pool.connection(timeout=patience) as conn, conn.cursor() as cur:
+            desk = Desk(cur, self.program, self.program_id, self._secrets, self._memory, self._clock())
+            desk.load([command.needs() for command, _ in items])
+            outcomes = [self._decide(desk, command, meta) for command, meta in items]
+            desk.write()
+            if also is not None:
+                also(cur, desk)
+        return outcomes
+
+    def _decide(self, desk: Desk, command: Decides, meta: Meta) -> Outcome:
+        desk.actor = meta.actor
+        try:
+            decision = command.decide(desk)
+        except Refusal as refusal:
+            return refusal
+        if decision.drafts:
+            decision.answer.position = desk.take(decision.drafts, meta, command.name)
+        return decision.answer
+
+
+class _Waiting:
+    """A command on its way into a batch. wake is released once: when it is answered, or when it is to lead."""
+
+    __slots__ = ("error", "item", "outcome", "wake")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+
+class Committer:
+    """Coalesces the commands of many threads: whoever finds nobody committing commits for all who wait, then
+    hands the lead to the first of those who came meanwhile. No thread of its own, and one wake-up a command."""
+
+    def __init__(self, writer: ProgramWriter, coalesce: bool = True) -> None:
+        self._writer, self._coalesce = writer, coalesce
+        self._queue: deque[_Waiting] = deque()
+        self._mutex = threading.Lock()
+        self._busy = False
+
+    def submit(self, command: Decides, meta: Meta) -> Answer:
+        """Decide and commit one command, together with whoever else waits. Raises its Refusal, or Unavailable."""
+        if not self._coalesce:
+            return _answer(self._writer.execute([(command, meta)])[0])
+        mine = _Waiting((command, meta))
+        with self._mutex:
+            self._queue.append(mine)
+            leads = not self._busy
+            self._busy = True
+        if not leads:
+            mine.wake.acquire()
+        if mine.outcome is None and mine.error is None:
+            self._lead()
+        if mine.error is not None:
+            raise mine.error
+        assert mine.outcome is not None
+        return _answer(mine.outcome)
+
+    def _lead(self) -> None:
+        """Commit all who wait, and pass the lead on."""
+        with self._mutex:
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MOST_AT_ONCE))]
+        try:
+            outcomes = self._writer.execute([one.item for one in batch])
+            for one, outcome in zip(batch, outcomes, strict=True):
+                one.outcome = outcome
+        except BaseException as error:
+            if isinstance(error, Unavailable):
+                # Whoever queued up meanwhile has waited as long: answered now, not after another attempt each.
+                with self._mutex:
+                    batch += self._queue
+                    self._queue.clear()
+            for one in batch:
+                one.error = error
+        with self._mutex:
+            successor = self._queue[0] if self._queue else None
+            self._busy = successor is not None
+        for one in batch:
+            one.wake.release()
+        if successor is not None:
+            successor.wake.release()
+
+
+def _answer(outcome: Outcome) -> Answer:
+    if isinstance(outcome, Refusal):
+        raise outcome
+    return outcome

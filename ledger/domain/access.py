@@ -1,0 +1,125 @@
+"""Access keys: who may do what. A key names its holder, expires, and is never issued to its issuer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from ledger.domain import affiliate
+from ledger.domain.errors import InvalidInput, NotFound, SamePerson
+from ledger.domain.event import Answer, Command, Decision, Event, in_utc
+from ledger.domain.ids import check_slug
+from ledger.domain.view import Needs, View
+
+ROLES = ("admin", "ingest", "finance_maker", "finance_checker", "auditor", "affiliate")
+
+
+class KeyIssued(Event, frozen=True):
+    """A key exists; nothing of its secret stands here. holder is a staff or system id, not a person's name."""
+
+    access_key_id: str
+    role: str
+    holder: str
+    holder_kind: str
+    expires_at: datetime
+    affiliate_id: str = ""
+    rotates: str = ""
+
+
+class KeyRevoked(Event, frozen=True):
+    """The key opens nothing any more."""
+
+    access_key_id: str
+
+
+class KeyState(Struct):
+    """A key and whether it was revoked."""
+
+    issued: KeyIssued
+    revoked: bool = False
+
+
+def key(access_key_id: str) -> str:
+    """The stream key of an access key."""
+    return f"key:{access_key_id}"
+
+
+def fold(state: KeyState | None, event: Event) -> KeyState:
+    """KeyState after an event."""
+    if isinstance(event, KeyIssued):
+        return KeyState(event)
+    assert state is not None
+    state.revoked = True
+    return state
+
+
+class IssueKey(Command, frozen=True):
+    """Issue a key. access_key_id is made by the caller of this command, with the secret; role 'affiliate' is bound
+    to one affiliate."""
+
+    name: ClassVar[str] = "issue_key"
+    access_key_id: str
+    role: str
+    holder: str
+    holder_kind: str
+    expires_at: datetime
+    affiliate_id: str = ""
+    rotates: str = ""
+
+    def __post_init__(self) -> None:
+        check_slug("holder", self.holder)
+        if self.role not in ROLES:
+            raise InvalidInput("role", f"must be one of {', '.join(ROLES)}")
+        if self.holder_kind not in ("person", "system"):
+            raise InvalidInput("holder_kind", "must be person or system")
+        if (self.role == "affiliate") != bool(self.affiliate_id):
+            raise InvalidInput("affiliate_id", "is required for the role affiliate, and for no other")
+        force_setattr(self, "expires_at", in_utc("expires_at", self.expires_at))
+
+    def needs(self) -> Needs:
+        """The affiliate the key is bound to, if any."""
+        streams = [key(self.access_key_id)]
+        return Needs([*streams, affiliate.key(self.affiliate_id)] if self.affiliate_id else streams)
+
+    def decide(self, view: View) -> Decision:
+        """KeyIssued. Raises SamePerson, NotFound, InvalidInput."""
+        if self.holder == view.actor and not self.rotates:
+            raise SamePerson("nobody issues a key to themselves")
+        if self.affiliate_id and view.affiliate(self.affiliate_id) is None:
+            raise NotFound(f"affiliate {self.affiliate_id} does not exist")
+        if self.expires_at <= view.now:
+            raise InvalidInput("expires_at", "must be in the future")
+        issued = KeyIssued(
+            access_key_id=self.access_key_id,
+            role=self.role,
+            holder=self.holder,
+            holder_kind=self.holder_kind,
+            expires_at=self.expires_at,
+            affiliate_id=self.affiliate_id,
+            rotates=self.rotates,
+        )
+        return Decision([(key(self.access_key_id), issued)], Answer("recorded", {"key_id": self.access_key_id}))
+
+
+class RevokeKey(Command, frozen=True):
+    """Revoke a key."""
+
+    name: ClassVar[str] = "revoke_key"
+    access_key_id: str
+
+    def needs(self) -> Needs:
+        """The key."""
+        return Needs([key(self.access_key_id)])
+
+    def decide(self, view: View) -> Decision:
+        """KeyRevoked, once. Raises NotFound."""
+        state = view.access_key(self.access_key_id)
+        if state is None:
+            raise NotFound(f"key {self.access_key_id} does not exist")
+        body = {"key_id": self.access_key_id, "status": "revoked"}
+        if state.revoked:
+            return Decision([], Answer("unchanged", body, view.answered_at(key(self.access_key_id), KeyRevoked)))
+        return Decision([(key(self.access_key_id), KeyRevoked(access_key_id=self.access_key_id))], Answer("recorded", body))

@@ -1,0 +1,102 @@
+"""A click: who sent the visitor, on which offer, when. Lives in the traffic log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from ledger.domain.event import Event, in_utc
+from ledger.domain.ids import check_external_id, check_pseudonym, check_slug
+
+
+class ClickRecorded(Event, frozen=True):
+    """A click. personal is ciphertext under the month's traffic key: sub1-sub5, referrer, user agent.
+
+    ip_hash is a keyed hash whose key rotates daily; duplicate flags a visitor seen a moment before.
+    """
+
+    click_id: str
+    affiliate_id: str
+    offer_id: str
+    occurred_at: datetime
+    customer_id: str | None = None
+    visitor_id: str | None = None
+    channel: str | None = None
+    ip_hash: str | None = None
+    duplicate: bool = False
+    personal: str = ""
+    personal_key: str = ""
+
+
+class ClickSeen(Struct, frozen=True):
+    """A recorded click as attribution sees it; leaf_hash is the hex of its leaf in the traffic log's tree."""
+
+    click_id: str
+    affiliate_id: str
+    offer_id: str
+    occurred_at: datetime
+    position: int
+    leaf_hash: str
+
+
+class ClickToken(Struct, frozen=True):
+    """What one of our signed click ids says of itself."""
+
+    affiliate_id: str
+    offer_id: str
+    occurred_at: datetime
+
+
+PERSONAL_FIELDS = ("sub1", "sub2", "sub3", "sub4", "sub5", "referrer", "user_agent")
+
+
+class RecordClick(Struct, frozen=True, kw_only=True):
+    """A click to record. Without click_id a signed one is made, so that a retry is another click; ip is hashed and
+    never stored; sub1-sub5, referrer and user_agent are stored as ciphertext."""
+
+    affiliate_id: str
+    offer_id: str
+    occurred_at: datetime
+    click_id: str | None = None
+    customer_id: str | None = None
+    visitor_id: str | None = None
+    channel: str | None = None
+    ip: str | None = None
+    sub1: str | None = None
+    sub2: str | None = None
+    sub3: str | None = None
+    sub4: str | None = None
+    sub5: str | None = None
+    referrer: str | None = None
+    user_agent: str | None = None
+    duplicate: bool = False
+
+    def __post_init__(self) -> None:
+        check_slug("affiliate_id", self.affiliate_id)
+        check_slug("offer_id", self.offer_id)
+        at = in_utc("occurred_at", self.occurred_at)
+        if at is not self.occurred_at:
+            force_setattr(self, "occurred_at", at)
+        if self.click_id is not None:
+            force_setattr(self, "click_id", check_external_id("click_id", self.click_id))
+        for field in ("customer_id", "visitor_id"):
+            if (value := getattr(self, field)) is not None:
+                force_setattr(self, field, check_pseudonym(field, value))
+        if self.channel is not None:
+            force_setattr(self, "channel", check_external_id("channel", self.channel))
+
+    def personal(self) -> dict[str, str]:
+        """The fields that are stored as ciphertext, where there are any."""
+        found: dict[str, str] = {}
+        for field in PERSONAL_FIELDS:
+            value = getattr(self, field)
+            if value:
+                found[field] = value[:2000]
+        return found
+
+
+def key(click_id: str) -> str:
+    """The stream key of a click."""
+    return f"click:{click_id}"

@@ -1,0 +1,91 @@
+"""What every event and decision is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, TypeVar
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from ledger.domain.errors import InvalidInput
+
+Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with a zone")]
+
+
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A past-tense fact with primitive fields. Its topic is its class name, stable for ever."""
+
+
+class Recorded(Struct, frozen=True):
+    """An event in its place in the log. Satisfies eventsourcing's DomainEventProtocol.
+
+    position is 0 where it is not known (the library's repository does not say it).
+    """
+
+    originator_id: UUID
+    originator_version: int
+    body: Event
+    position: int = 0
+    recorded_at: datetime | None = None
+    actor: str = ""
+    key_id: str = ""
+    request_id: str = ""
+    cause: str = ""
+
+
+# (stream key "kind:external-id", event): what a decision wants appended, in order.
+Draft = tuple[str, Event]
+
+
+class Answer(Struct):
+    """What a command's caller is told; the same again for a retry.
+
+    outcome: 'recorded' (new), 'unchanged' (a retry, or nothing to do) or 'exception' (kept, not applied).
+    position: of the command's last event, filled in when it is appended.
+    """
+
+    outcome: str
+    body: dict[str, Any]
+    position: int = 0
+
+
+class Decision(Struct):
+    """The events a command leads to (none for a retry), and the answer to its caller."""
+
+    drafts: list[Draft]
+    answer: Answer
+
+
+State = TypeVar("State")
+Fold = Callable[[State | None, Event], State]
+
+
+def fold_all(fold: Fold[State], bodies: Iterable[Event], state: State | None = None) -> State | None:
+    """The state that a stream's events add up to."""
+    for body in bodies:
+        state = fold(state, body)
+    return state
+
+
+def in_utc(field: str, instant: datetime) -> datetime:
+    """The same instant in UTC. Raises InvalidInput when it has no zone."""
+    if instant.tzinfo is UTC:
+        return instant
+    if instant.tzinfo is None:
+        raise InvalidInput(field, "must have a zone, such as 2026-01-31T12:00:00Z")
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput(field, "must be an instant from the years 1 to 9999") from None
+
+
+class Command(Struct, frozen=True, kw_only=True):
+    """An intention. decide() looks at the truth through a view and returns events; it changes nothing."""
+
+    name: ClassVar[str] = ""
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)

@@ -1,0 +1,299 @@
+"""An offer: what affiliates promote, and the dated versions of the terms on which it pays."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from ledger.domain import money
+from ledger.domain.errors import InvalidInput, NotFound, SamePerson, WrongState
+from ledger.domain.event import BEGINNING, Answer, Command, Decision, Draft, Event, in_utc
+from ledger.domain.ids import AMOUNT_MAX, check_slug
+from ledger.domain.view import Needs, View
+
+
+class OfferPublished(Event, frozen=True):
+    """The offer's name and landing page, as of now."""
+
+    offer_id: str
+    offer_name: str = ""
+    landing_url: str = ""
+
+
+class TermsPublished(Event, frozen=True):
+    """A version of an offer's terms: percent (rate_bps) or flat (amount, currency) per conversion.
+
+    Conversions that occurred at or after effective_from are priced by it, until a newer version takes over.
+    """
+
+    offer_id: str
+    terms_version: int
+    effective_from: datetime
+    hold_days: int
+    window_days: int
+    rate_bps: int | None = None
+    amount: int | None = None
+    currency: str | None = None
+
+
+class TermsProposed(Event, frozen=True):
+    """A version that reaches back behind now: it waits for a second person."""
+
+    terms: TermsPublished
+    proposed_by: str
+
+
+class TermsRejected(Event, frozen=True):
+    """The proposed version does not come into force."""
+
+    offer_id: str
+    terms_version: int
+
+
+class Terms(Struct, frozen=True):
+    """Terms in force. hold_days and window_days are days; rate_bps basis points; amount minor units."""
+
+    version: int
+    effective_from: datetime
+    hold_days: int
+    window_days: int
+    rate_bps: int | None
+    amount: int | None
+    currency: str | None
+
+    def commission(self, sale_amount: int) -> tuple[int, int]:
+        """(commission in minor units, what rounding added in ten-thousandths of a minor unit)."""
+        if self.rate_bps is None:
+            assert self.amount is not None
+            return self.amount, 0
+        exact = sale_amount * self.rate_bps
+        rounded = money.round_half_up(exact, money.BPS)
+        return rounded, rounded * money.BPS - exact
+
+
+class OfferState(Struct):
+    """terms are in force; proposed waits for a second person; last_terms_version counts both and the rejected."""
+
+    offer_id: str
+    offer_name: str
+    landing_url: str
+    terms: list[Terms]
+    proposed: TermsProposed | None = None
+    last_terms_version: int = 0
+
+    def terms_at(self, instant: datetime) -> Terms | None:
+        """The version in force: the latest effective_from not after instant; among equals the newest."""
+        best: Terms | None = None
+        for one in self.terms:
+            if one.effective_from <= instant and (best is None or one.effective_from >= best.effective_from):
+                best = one
+        return best
+
+
+def key(offer_id: str) -> str:
+    """The stream key of an offer."""
+    return f"offer:{offer_id}"
+
+
+def fold(state: OfferState | None, event: Event) -> OfferState:
+    """OfferState after an event."""
+    if state is None:
+        assert isinstance(event, OfferPublished)
+        return OfferState(event.offer_id, event.offer_name, event.landing_url, [])
+    match event:
+        case OfferPublished():
+            state.offer_name, state.landing_url = event.offer_name, event.landing_url
+        case TermsProposed():
+            state.proposed = event
+            state.last_terms_version = event.terms.terms_version
+        case TermsPublished():
+            state.proposed = None
+            state.last_terms_version = max(state.last_terms_version, event.terms_version)
+            state.terms.append(
+                Terms(
+                    event.terms_version,
+                    event.effective_from,
+                    event.hold_days,
+                    event.window_days,
+                    event.rate_bps,
+                    event.amount,
+                    event.currency,
+                )
+            )
+        case TermsRejected():
+            state.proposed = None
+        case _:
+            raise AssertionError(event)
+    return state
+
+
+class PublishOffer(Command, frozen=True):
+    """Name an offer and its landing page; the same again changes nothing."""
+
+    name: ClassVar[str] = "publish_offer"
+    offer_id: str
+    offer_name: str = ""
+    landing_url: str = ""
+
+    def __post_init__(self) -> None:
+        check_slug("offer_id", self.offer_id)
+        if len(self.offer_name) > 200 or not (self.offer_name or "x").isprintable():
+            raise InvalidInput("offer_name", "must be at most 200 printable characters")
+        if self.landing_url:
+            check_landing_url(self.landing_url)
+
+    def needs(self) -> Needs:
+        """The offer's stream."""
+        return Needs([key(self.offer_id)])
+
+    def decide(self, view: View) -> Decision:
+        """OfferPublished, unless nothing changes."""
+        body = {"offer_id": self.offer_id, "offer_name": self.offer_name, "landing_url": self.landing_url}
+        was = view.offer(self.offer_id)
+        if was is not None and (was.offer_name, was.landing_url) == (self.offer_name, self.landing_url):
+            at = view.answered_at(key(self.offer_id), OfferPublished)
+            return Decision([], Answer("unchanged", body, at))
+        published = OfferPublished(
+            offer_id=self.offer_id, offer_name=self.offer_name, landing_url=self.landing_url
+        )
+        return Decision([(key(self.offer_id), published)], Answer("recorded", body))
+
+
+def check_landing_url(url: str) -> None:
+    """An absolute http(s) address without credentials or control characters. Raises InvalidInput."""
+    wrong = InvalidInput("landing_url", "must be an absolute http or https address of at most 2000 characters")
+    if len(url) > 2000 or not url.isprintable() or " " in url or "\\" in url:
+        raise wrong
+    try:
+        parts = urlsplit(url)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError:
+        raise wrong from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or not port_is_fine:
+        raise wrong
+
+
+class PublishTerms(Command, frozen=True):
+    """Publish a version of an offer's terms. effective_from None: from the beginning of time for the first
+    version, from now on for a later one. One that reaches back behind now, after the first, needs two people."""
+
+    name: ClassVar[str] = "publish_terms"
+    offer_id: str
+    hold_days: int
+    window_days: int
+    rate_bps: int | None = None
+    amount: int | None = None
+    currency: str | None = None
+    effective_from: datetime | None = None
+
+    def __post_init__(self) -> None:
+        check_slug("offer_id", self.offer_id)
+        for field in ("hold_days", "window_days"):
+            if not 0 <= getattr(self, field) <= 3650:
+                raise InvalidInput(field, "must be from 0 to 3650 days")
+        if (self.rate_bps is None) == (self.amount is None):
+            raise InvalidInput("rate_bps", "give either a percentage (rate_bps) or a flat amount with its currency")
+        if self.rate_bps is not None and not 0 <= self.rate_bps <= 100_000:
+            raise InvalidInput("rate_bps", "must be from 0 to 100000 basis points")
+        if self.amount is not None:
+            if not 0 <= self.amount <= AMOUNT_MAX:
+                raise InvalidInput("amount", f"must be from 0 to {AMOUNT_MAX} minor units")
+            money.exponent("currency", self.currency or "")
+        if self.effective_from is not None:
+            force_setattr(self, "effective_from", in_utc("effective_from", self.effective_from))
+
+    def needs(self) -> Needs:
+        """The offer's stream."""
+        return Needs([key(self.offer_id)])
+
+    def decide(self, view: View) -> Decision:
+        """TermsPublished, or TermsProposed when it reaches back. Raises NotFound, WrongState."""
+        state = view.offer(self.offer_id)
+        if state is None:
+            raise NotFound(f"offer {self.offer_id} does not exist")
+        if (again := self._same_as(state, view)) is not None:
+            return again
+        if state.proposed is not None:
+            version = state.proposed.terms.terms_version
+            raise WrongState(f"version {version} of the terms waits for a second person's decision")
+        effective = self.effective_from or (view.now if state.terms else BEGINNING)
+        terms = TermsPublished(
+            offer_id=self.offer_id,
+            terms_version=state.last_terms_version + 1,
+            effective_from=effective,
+            hold_days=self.hold_days,
+            window_days=self.window_days,
+            rate_bps=self.rate_bps,
+            amount=self.amount,
+            currency=self.currency,
+        )
+        reaches_back = bool(state.terms) and effective < view.now
+        event: Event = TermsProposed(terms=terms, proposed_by=view.actor) if reaches_back else terms
+        status = "proposed" if reaches_back else "in_force"
+        answer = Answer("recorded", self._body(terms.terms_version, status))
+        return Decision([(key(self.offer_id), event)], answer)
+
+    def _body(self, version: int, status: str) -> dict[str, object]:
+        return {"offer_id": self.offer_id, "terms_version": version, "status": status}
+
+    def _same_as(self, state: OfferState, view: View) -> Decision | None:
+        """The original answer, when the newest version says just this."""
+        if state.proposed is not None:
+            newest, status, at = state.proposed.terms, "proposed", state.proposed.terms.effective_from
+            version = newest.terms_version
+            found: tuple[object, ...] = (newest.hold_days, newest.window_days, newest.rate_bps, newest.amount)
+        elif state.terms:
+            last = state.terms[-1]
+            status, at, version = "in_force", last.effective_from, last.version
+            found = (last.hold_days, last.window_days, last.rate_bps, last.amount)
+        else:
+            return None
+        same_start = self.effective_from is None or self.effective_from == at
+        if found != (self.hold_days, self.window_days, self.rate_bps, self.amount) or not same_start:
+            return None
+        position = view.answered_at(key(self.offer_id), TermsPublished, TermsProposed)
+        return Decision([], Answer("unchanged", self._body(version, status), position))
+
+
+class DecideTerms(Command, frozen=True):
+    """A second person approves or rejects terms that reach back."""
+
+    name: ClassVar[str] = "decide_terms"
+    offer_id: str
+    terms_version: int
+    approve: bool
+
+    def __post_init__(self) -> None:
+        check_slug("offer_id", self.offer_id)
+
+    def needs(self) -> Needs:
+        """The offer's stream."""
+        return Needs([key(self.offer_id)])
+
+    def decide(self, view: View) -> Decision:
+        """TermsPublished or TermsRejected. Raises NotFound, WrongState, SamePerson."""
+        state = view.offer(self.offer_id)
+        if state is None or not 1 <= self.terms_version <= state.last_terms_version:
+            raise NotFound(f"offer {self.offer_id} has no version {self.terms_version} of its terms")
+        status = "in_force" if self.approve else "rejected"
+        body = {"offer_id": self.offer_id, "terms_version": self.terms_version, "status": status}
+        proposed = state.proposed
+        if proposed is None or proposed.terms.terms_version != self.terms_version:
+            in_force = any(t.version == self.terms_version for t in state.terms)
+            if in_force != self.approve:
+                raise WrongState(f"version {self.terms_version} was decided otherwise")
+            at = view.answered_at(key(self.offer_id), TermsPublished, TermsRejected)
+            return Decision([], Answer("unchanged", body, at))
+        if proposed.proposed_by == view.actor:
+            raise SamePerson()
+        event: Event = (
+            proposed.terms
+            if self.approve
+            else TermsRejected(offer_id=self.offer_id, terms_version=self.terms_version)
+        )
+        drafts: list[Draft] = [(key(self.offer_id), event)]
+        return Decision(drafts, Answer("recorded", body))

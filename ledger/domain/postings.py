@@ -1,0 +1,102 @@
+"""Postings: which transfers an event makes. The one rule for the live books and for their rebuild."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from ledger.domain.adjustment import AdjustmentPosted
+from ledger.domain.conversion import (
+    CommissionAccrued,
+    ConversionApproved,
+    ConversionHeld,
+    ConversionRejected,
+    ConversionReleased,
+    ConversionReversed,
+)
+from ledger.domain.event import Event
+
+COMMISSION = "expense:commission"
+ADJUSTMENT = "expense:adjustment"
+BUCKETS = ("pending", "held", "payable", "in_transit")
+
+
+class Transfer(NamedTuple):
+    """amount > 0 minor units of currency, from the credit account to the debit account."""
+
+    debit: str
+    credit: str
+    amount: int
+    currency: str
+    effective_at: datetime
+    affiliate_id: str
+
+
+def liability(affiliate_id: str, bucket: str) -> str:
+    """The account of what is owed to an affiliate, by bucket."""
+    return f"liability:{affiliate_id}:{bucket}"
+
+
+def bank(affiliate_id: str) -> str:
+    """The account whose negative is what the affiliate was paid."""
+    return f"asset:bank:{affiliate_id}"
+
+
+def accounts_of(affiliate_id: str) -> dict[str, str]:
+    """Every account of an affiliate, by the name the API gives its balance."""
+    return {bucket: liability(affiliate_id, bucket) for bucket in BUCKETS} | {"paid": bank(affiliate_id)}
+
+
+def _accrued(e: CommissionAccrued) -> list[Transfer]:
+    bucket = "held" if e.held else "pending"
+    credit = f"liability:{e.affiliate_id}:{bucket}"
+    return [Transfer(COMMISSION, credit, e.amount, e.currency, e.occurred_at, e.affiliate_id)]
+
+
+def _moved(source: str, target: str) -> Callable[[Any], list[Transfer]]:
+    """A debit of the bucket it leaves and a credit of the one it enters."""
+
+    def transfers(e: ConversionHeld | ConversionReleased | ConversionApproved) -> list[Transfer]:
+        owed = f"liability:{e.affiliate_id}:"
+        return [Transfer(owed + source, owed + target, e.amount, e.currency, e.effective_at, e.affiliate_id)]
+
+    return transfers
+
+
+def _rejected(e: ConversionRejected) -> list[Transfer]:
+    debit = liability(e.affiliate_id, "held" if e.was_held else "pending")
+    return [Transfer(debit, COMMISSION, e.amount, e.currency, e.effective_at, e.affiliate_id)]
+
+
+def _reversed(e: ConversionReversed) -> list[Transfer]:
+    if e.bucket == "none":
+        return []
+    debit = f"liability:{e.affiliate_id}:{e.bucket}"
+    return [Transfer(debit, COMMISSION, e.amount, e.currency, e.effective_at, e.affiliate_id)]
+
+
+def _adjusted(e: AdjustmentPosted) -> list[Transfer]:
+    debit, credit = ADJUSTMENT, liability(e.affiliate_id, "payable")
+    if e.amount < 0:
+        debit, credit = credit, debit
+    return [Transfer(debit, credit, abs(e.amount), e.currency, e.effective_at, e.affiliate_id)]
+
+
+RULES: dict[type[Event], Callable[[Any], list[Transfer]]] = {
+    CommissionAccrued: _accrued,
+    ConversionHeld: _moved("pending", "held"),
+    ConversionReleased: _moved("held", "pending"),
+    ConversionApproved: _moved("pending", "payable"),
+    ConversionRejected: _rejected,
+    ConversionReversed: _reversed,
+    AdjustmentPosted: _adjusted,
+}
+
+
+def postings(event: Event) -> list[Transfer]:
+    """The transfers of an event, in order; none for one that moves no money. Zero amounts make no line."""
+    rule = RULES.get(type(event))
+    if rule is None:
+        return []
+    return [transfer for transfer in rule(event) if transfer.amount]

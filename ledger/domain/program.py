@@ -1,0 +1,82 @@
+"""A program: one merchant's or network's affiliate program, the unit of everything."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import Struct
+
+from ledger.domain import money
+from ledger.domain.errors import DiffersFromOriginal
+from ledger.domain.event import Answer, Command, Decision, Event
+from ledger.domain.ids import check_slug
+from ledger.domain.view import Needs, View
+
+CLICK_WAIT_HOURS = 72
+
+
+class ProgramOpened(Event, frozen=True):
+    """The first event of a program's books."""
+
+    program: str
+    currency: str
+    zone: str = "UTC"
+    click_wait_hours: int = CLICK_WAIT_HOURS
+
+
+class ProgramState(Struct):
+    """currency: where none is named; zone: of its days; click_wait_hours: for a click not seen yet."""
+
+    program: str
+    currency: str
+    zone: str
+    click_wait_hours: int
+
+
+def key(program: str) -> str:
+    """The stream key of the program itself."""
+    return f"program:{program}"
+
+
+def fold(state: ProgramState | None, event: Event) -> ProgramState:
+    """ProgramState after an event."""
+    assert isinstance(event, ProgramOpened)
+    return ProgramState(event.program, event.currency, event.zone, event.click_wait_hours)
+
+
+class OpenProgram(Command, frozen=True):
+    """Open a program's books."""
+
+    name: ClassVar[str] = "open_program"
+    program: str
+    currency: str
+    zone: str = "UTC"
+    click_wait_hours: int = CLICK_WAIT_HOURS
+
+    def __post_init__(self) -> None:
+        check_slug("program", self.program)
+        money.exponent("currency", self.currency)
+
+    def needs(self) -> Needs:
+        """The program's own stream."""
+        return Needs([key(self.program)])
+
+    def decide(self, view: View) -> Decision:
+        """ProgramOpened, once. Raises DiffersFromOriginal."""
+        body = {"program": self.program, "currency": self.currency, "zone": self.zone}
+        if (was := view.program) is not None:
+            differs = [
+                f
+                for f in ("currency", "zone", "click_wait_hours")
+                if getattr(was, f) != getattr(self, f)
+            ]
+            if differs:
+                raise DiffersFromOriginal(f"program {self.program}", differs)
+            return Decision([], Answer("unchanged", body, view.answered_at(key(self.program), ProgramOpened)))
+        opened = ProgramOpened(
+            program=self.program,
+            currency=self.currency,
+            zone=self.zone,
+            click_wait_hours=self.click_wait_hours,
+        )
+        return Decision([(key(self.program), opened)], Answer("recorded", body))

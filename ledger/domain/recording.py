@@ -1,0 +1,296 @@
+"""Recording a conversion: attributed, priced, accrued; or kept as an exception, or waiting for its click."""
+
+from __future__ import annotations
+
+from copy import copy
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from ledger.domain import affiliate, coupon, money, offer
+from ledger.domain.attribution import Attribution, Claim, attribute
+from ledger.domain.conversion import (
+    AttributionDeferred,
+    CommissionAccrued,
+    ConversionRecorded,
+    ConversionState,
+    ConversionUnattributed,
+    Item,
+    answer_accrued,
+    answer_unattributed,
+    answer_waiting,
+    fold,
+    key,
+)
+from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound, WrongState
+from ledger.domain.event import Answer, Command, Decision, Draft, Event, in_utc
+from ledger.domain.exceptions import ExceptionRaised
+from ledger.domain.ids import AMOUNT_MAX, check_external_id, check_pseudonym, check_slug
+from ledger.domain.offer import Terms
+from ledger.domain.reversal import apply_deferred
+from ledger.domain.view import Needs, View
+
+FACT_FIELDS = ConversionRecorded.__struct_fields__
+
+
+class RecordConversion(Command, frozen=True):
+    """A sale to attribute and price. amount: minor units; without currency the program's is meant."""
+
+    name: ClassVar[str] = "record_conversion"
+    order_id: str
+    offer_id: str
+    amount: int
+    occurred_at: datetime
+    currency: str | None = None
+    customer_id: str | None = None
+    click_id: str | None = None
+    coupon: str | None = None
+    affiliate_id: str | None = None
+    event_id: str | None = None
+    channel: str | None = None
+    country: str | None = None
+    items: list[Item] = []
+
+    def __post_init__(self) -> None:
+        order_id = check_external_id("order_id", self.order_id)
+        if order_id is not self.order_id:
+            force_setattr(self, "order_id", order_id)
+        check_slug("offer_id", self.offer_id)
+        if not 0 <= self.amount <= AMOUNT_MAX:
+            raise InvalidInput("amount", f"must be from 0 to {AMOUNT_MAX} minor units")
+        if self.currency is not None:
+            money.exponent("currency", self.currency)
+        occurred_at = in_utc("occurred_at", self.occurred_at)
+        if occurred_at is not self.occurred_at:
+            force_setattr(self, "occurred_at", occurred_at)
+        if self.affiliate_id is not None:
+            check_slug("affiliate_id", self.affiliate_id)
+        if self.customer_id is not None:
+            force_setattr(self, "customer_id", check_pseudonym("customer_id", self.customer_id))
+        for field in ("click_id", "coupon", "event_id", "channel", "country"):
+            if (value := getattr(self, field)) is not None:
+                force_setattr(self, field, check_external_id(field, value))
+
+    def needs(self) -> Needs:
+        """The conversion, and everything that attribution may look at."""
+        streams = [key(self.order_id), offer.key(self.offer_id)]
+        if self.coupon is not None:
+            streams.append(coupon.key(self.coupon))
+        if self.affiliate_id is not None:
+            streams.append(affiliate.key(self.affiliate_id))
+        clicks = [self.click_id] if self.click_id is not None else []
+        # The customer's last click is the last resort: only looked up ahead where nothing else was given.
+        alone = len(streams) == 2 and not clicks and self.customer_id is not None
+        customers = [(self.customer_id or "", self.offer_id, self.occurred_at)] if alone else []
+        return Needs(streams, clicks, customers)
+
+    def decide(self, view: View) -> Decision:
+        """ConversionRecorded and what follows from it, or ExceptionRaised. Raises DiffersFromOriginal."""
+        stream = key(self.order_id)
+        state = view.conversion(self.order_id)
+        fact = self.fact(view)
+        if state is not None:
+            if state.recorded is not None:
+                return self._again(fact, state.recorded, state, view)
+            if state.open_exception is not None:
+                was = msgspec.convert(state.open_exception.fact, ConversionRecorded, strict=False)
+                _check_same(fact, was)
+                return Decision([], exception_answer(state.open_exception, view, stream))
+        recorded = record(fact, state, view)
+        if isinstance(recorded, ExceptionRaised):
+            return Decision([(stream, recorded)], exception_answer(recorded))
+        return recorded
+
+    def fact(self, view: View) -> ConversionRecorded:
+        """The command as the event that it becomes."""
+        currency = self.currency
+        if currency is None:
+            assert view.program is not None
+            currency = view.program.currency
+        return ConversionRecorded(
+            order_id=self.order_id,
+            offer_id=self.offer_id,
+            amount=self.amount,
+            currency=currency,
+            occurred_at=self.occurred_at,
+            customer_id=self.customer_id,
+            click_id=self.click_id,
+            coupon=self.coupon,
+            affiliate_id=self.affiliate_id,
+            event_id=self.event_id,
+            channel=self.channel,
+            country=self.country,
+            items=self.items,
+        )
+
+    def _again(
+        self, fact: ConversionRecorded, was: ConversionRecorded, state: ConversionState, view: View
+    ) -> Decision:
+        _check_same(fact, was)
+        assert state.answer is not None
+        return Decision([], Answer("unchanged", state.answer, view.answered_at(key(self.order_id), ConversionRecorded)))
+
+
+def _check_same(fact: ConversionRecorded, was: ConversionRecorded) -> None:
+    differs = [f for f in FACT_FIELDS if getattr(was, f) != getattr(fact, f)]
+    if differs:
+        raise DiffersFromOriginal(f"conversion {fact.order_id}", differs)
+
+
+def exception_answer(raised: ExceptionRaised, view: View | None = None, stream: str = "") -> Answer:
+    """202: kept, not applied. With a view: the answer of a retry."""
+    position = view.answered_at(stream, ExceptionRaised) if view else 0
+    body = {"exception_id": raised.exception_id, "type": raised.type, "detail": raised.detail}
+    return Answer("exception", body, position)
+
+
+def record(
+    fact: ConversionRecorded, state: ConversionState | None, view: View
+) -> Decision | ExceptionRaised:
+    """Attribute and price a sale that is new, or say why it cannot be applied."""
+    the_offer = view.offer(fact.offer_id)
+    if the_offer is None:
+        return _exception(fact, "unknown_offer", f"there is no offer {fact.offer_id}")
+    terms = the_offer.terms_at(fact.occurred_at)
+    if terms is None:
+        return _exception(fact, "no_terms", f"offer {fact.offer_id} had no terms in force at occurred_at")
+    if terms.currency is not None and terms.currency != fact.currency:
+        return _exception(fact, "currency_mismatch", f"the terms pay {terms.currency}, the sale is in {fact.currency}")
+    found = attribute(_claim(fact, terms), view, may_wait=True)
+    if (refused := _cannot_earn(found, fact)) is not None:
+        return refused
+    outcome = _outcome(fact, terms, found, view)
+    drafts: list[Draft] = [(key(fact.order_id), fact), (key(fact.order_id), outcome)]
+    if state is not None and state.deferred and not isinstance(outcome, AttributionDeferred):
+        drafts += apply_deferred(fold(fold(copy(state), fact), outcome))
+    return Decision(drafts, Answer("recorded", _body(outcome)))
+
+
+def _claim(fact: ConversionRecorded, terms: Terms) -> Claim:
+    return Claim(
+        fact.offer_id,
+        fact.occurred_at,
+        terms.window_days,
+        fact.click_id,
+        fact.coupon,
+        fact.affiliate_id,
+        fact.customer_id,
+    )
+
+
+def _exception(fact: ConversionRecorded, type_: str, detail: str, affiliate_id: str = "") -> ExceptionRaised:
+    return ExceptionRaised(
+        exception_id=key(fact.order_id),
+        type=type_,
+        detail=detail,
+        fact=msgspec.to_builtins(fact),
+        affiliate_id=affiliate_id,
+    )
+
+
+def _cannot_earn(found: Attribution, fact: ConversionRecorded) -> ExceptionRaised | None:
+    if found.affiliate is None or found.affiliate.status in ("approved", "suspended"):
+        return None
+    who = found.affiliate.affiliate_id
+    if found.affiliate.status == "closed":
+        return _exception(fact, "affiliate_closed", f"affiliate {who} is closed", who)
+    return _exception(fact, "affiliate_not_approved", f"affiliate {who} is not approved yet", who)
+
+
+def _outcome(fact: ConversionRecorded, terms: Terms, found: Attribution, view: View) -> Event:
+    if found.waits:
+        assert fact.click_id is not None and view.program is not None
+        until = view.now + timedelta(hours=view.program.click_wait_hours)
+        return AttributionDeferred(
+            order_id=fact.order_id, click_id=fact.click_id, until=until, traffic_position=view.traffic_position
+        )
+    if found.affiliate is None:
+        return ConversionUnattributed(
+            order_id=fact.order_id, traffic_position=view.traffic_position, steps=found.steps
+        )
+    amount, rounding_e4 = terms.commission(fact.amount)
+    return CommissionAccrued(
+        order_id=fact.order_id,
+        affiliate_id=found.affiliate.affiliate_id,
+        offer_id=fact.offer_id,
+        amount=amount,
+        currency=fact.currency,
+        sale_amount=fact.amount,
+        occurred_at=fact.occurred_at,
+        matures_at=_matures_at(fact.occurred_at, terms.hold_days),
+        terms_version=terms.version,
+        traffic_position=view.traffic_position,
+        steps=found.steps,
+        held=found.affiliate.status == "suspended",
+        rate_bps=terms.rate_bps,
+        rounding_e4=rounding_e4,
+        click_id=found.click_id,
+        clicked_at=found.clicked_at,
+        click_position=found.click_position,
+        click_leaf=found.click_leaf,
+    )
+
+
+def _matures_at(occurred_at: datetime, hold_days: int) -> datetime:
+    try:
+        return occurred_at + timedelta(days=hold_days)
+    except OverflowError:
+        raise InvalidInput("occurred_at", "is too late for the offer's hold_days") from None
+
+
+def _body(outcome: Event) -> dict[str, object]:
+    match outcome:
+        case CommissionAccrued():
+            return answer_accrued(outcome)
+        case ConversionUnattributed():
+            return answer_unattributed(outcome)
+        case AttributionDeferred():
+            return answer_waiting(outcome)
+    raise AssertionError(outcome)
+
+
+class AttributeWaiting(Command, frozen=True):
+    """Try again to attribute a conversion that waits for its click. It stays waiting while the click is not seen
+    and its wait has not ended at `at`; after that the other steps decide."""
+
+    name: ClassVar[str] = "attribute_waiting"
+    order_id: str
+    at: datetime
+
+    def needs(self) -> Needs:
+        """The conversion; the rest is known once it is read."""
+        return Needs([key(self.order_id)])
+
+    def decide(self, view: View) -> Decision:
+        """CommissionAccrued or ConversionUnattributed, or nothing yet. Raises NotFound."""
+        state = view.conversion(self.order_id)
+        if state is None or state.recorded is None:
+            raise NotFound(f"conversion {self.order_id} does not exist")
+        if state.status != "waiting":
+            return Decision([], Answer("unchanged", {"order_id": self.order_id, "status": state.status}))
+        fact, stream = state.recorded, key(self.order_id)
+        assert state.waits_until is not None
+        the_offer = view.offer(fact.offer_id)
+        terms = the_offer.terms_at(fact.occurred_at) if the_offer else None
+        if terms is None:
+            raise WrongState(f"offer {fact.offer_id} has no terms in force at occurred_at")
+        found = attribute(_claim(fact, terms), view, may_wait=self.at < state.waits_until)
+        if found.waits:
+            return Decision([], Answer("unchanged", answer_waiting_still(fact, state.waits_until)))
+        if found.affiliate is not None and found.affiliate.status not in ("approved", "suspended"):
+            found.steps[-1] = msgspec.structs.replace(
+                found.steps[-1], result=f"affiliate_{found.affiliate.status}"
+            )
+            found.affiliate = None
+        outcome = _outcome(fact, terms, found, view)
+        drafts: list[Draft] = [(stream, outcome)]
+        if state.deferred:
+            drafts += apply_deferred(fold(copy(state), outcome))
+        return Decision(drafts, Answer("recorded", _body(outcome)))
+
+
+def answer_waiting_still(fact: ConversionRecorded, until: datetime) -> dict[str, object]:
+    """What a second try is told while the click is still not seen."""
+    return {"order_id": fact.order_id, "status": "waiting", "until": until}

@@ -1,0 +1,82 @@
+"""What a decision may look at: the program's truth under its lock, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from ledger.domain.access import KeyState
+    from ledger.domain.adjustment import AdjustmentState
+    from ledger.domain.affiliate import AffiliateState
+    from ledger.domain.click import ClickSeen, ClickToken
+    from ledger.domain.conversion import ConversionState, ReversalState
+    from ledger.domain.coupon import CouponState
+    from ledger.domain.event import Event
+    from ledger.domain.exceptions import ExceptionState
+    from ledger.domain.offer import OfferState
+    from ledger.domain.program import ProgramState
+
+
+class Needs(Struct):
+    """What a command will look at, so that a batch of commands can load it in a few statements.
+
+    streams: "kind:external-id" of the books; clicks: click ids; customers: (customer_id, offer_id, not after).
+    A need that was not named is still answered, one statement at a time.
+    """
+
+    streams: list[str]
+    clicks: list[str] = []
+    customers: list[tuple[str, str, datetime]] = []
+
+
+class View(Protocol):
+    """The truth as of the position before the events now being decided."""
+
+    @property
+    def now(self) -> datetime:
+        """The instant at which this batch is recorded."""
+
+    @property
+    def actor(self) -> str:
+        """The person or job that asks."""
+
+    @property
+    def traffic_position(self) -> int:
+        """The last position of the traffic log that this batch could see."""
+
+    @property
+    def program(self) -> ProgramState | None: ...
+
+    def offer(self, offer_id: str) -> OfferState | None: ...
+    def affiliate(self, affiliate_id: str) -> AffiliateState | None: ...
+    def coupon(self, code: str) -> CouponState | None: ...
+    def conversion(self, order_id: str) -> ConversionState | None: ...
+    def reversal(self, reversal_id: str) -> ReversalState | None: ...
+    def adjustment(self, adjustment_id: str) -> AdjustmentState | None: ...
+    def access_key(self, access_key_id: str) -> KeyState | None: ...
+    def exception(self, exception_id: str) -> ExceptionState | None: ...
+
+    def click(self, click_id: str) -> ClickSeen | None:
+        """A recorded click."""
+
+    def token(self, click_id: str) -> ClickToken | None:
+        """What one of our signed click ids says, when its signature is good."""
+
+    def last_click(self, customer_id: str, offer_id: str, until: datetime) -> ClickSeen | None:
+        """The customer's last recorded click on the offer at or before an instant."""
+
+    def held_for(self, affiliate_id: str) -> list[str]:
+        """The order ids of an affiliate's held conversions."""
+
+    def answered_at(self, key: str, *types: type[Event]) -> int:
+        """The newest event of these types in a stream: the position of the last event that the same command
+        appended to that stream. It is what the command's caller was told, and is told again."""
+
+    def seal(self, subject: str, key: str, field: str, text: str) -> str:
+        """Personal text as ciphertext bound to a stream and a field ('' stays '')."""
+
+    def unseal(self, subject: str, key: str, field: str, sealed: str) -> str | None:
+        """The text again, or None once its subject's key is erased."""

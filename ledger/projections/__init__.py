@@ -1,0 +1,1 @@
+"""What is read: each question in a room of its own, with its SQL beside it."""

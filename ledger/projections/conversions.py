@@ -1,0 +1,85 @@
+"""One row a conversion: the work list of what is due, held or waiting. Written in the append's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from ledger.domain.conversion import ConversionState
+from ledger.store.log import Rows
+
+COLUMNS = (
+    "program_id, order_id, originator_id, status, affiliate_id, offer_id, currency, amount, commission,"
+    " reversed_amount, reversed_commission, occurred_at, due_at, position"
+)
+# psycopg's COPY needs to know them, because it sends binary
+_TYPES = (
+    "uuid", "text", "uuid", "text", "text", "text", "text", "int8", "int8", "int8", "int8", "timestamptz",
+    "timestamptz", "int8",
+)  # fmt: skip
+COPY_FROM_ROWS = 24
+VALUES_AT_ONCE = 200
+
+Touched = tuple[UUID, ConversionState, int, bool]  # (stream id, state, last position, new in this batch)
+
+
+def _row(program_id: UUID, touched: Touched) -> tuple[Any, ...]:
+    originator_id, state, position, _ = touched
+    sale = state.recorded
+    assert sale is not None
+    due_at: datetime | None = None
+    if state.status == "pending" and state.accrued is not None:
+        due_at = state.accrued.matures_at
+    elif state.status == "waiting":
+        due_at = state.waits_until
+    return (
+        program_id, sale.order_id, originator_id, state.status, state.affiliate_id, sale.offer_id, sale.currency,
+        sale.amount, state.commission, state.reversed_amount, state.reversed_commission, sale.occurred_at, due_at,
+        position,
+    )  # fmt: skip
+
+
+def store(cur: Rows, program_id: UUID, touched: Sequence[Touched]) -> None:
+    """Write the rows of the conversions that a batch touched."""
+    new = [_row(program_id, t) for t in touched if t[3]]
+    changed = [_row(program_id, t) for t in touched if not t[3]]
+    if len(new) >= COPY_FROM_ROWS:
+        with cur.copy(f"COPY conversions ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(_TYPES)
+            for row in new:
+                copy.write_row(row)
+    else:
+        changed = new + changed
+    for start in range(0, len(changed), VALUES_AT_ONCE):
+        part = changed[start : start + VALUES_AT_ONCE]
+        values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * len(part))
+        cur.execute(
+            f"INSERT INTO conversions ({COLUMNS}) VALUES {values}"  # noqa: S608
+            " ON CONFLICT (program_id, originator_id) DO UPDATE SET status = EXCLUDED.status,"
+            " affiliate_id = EXCLUDED.affiliate_id, commission = EXCLUDED.commission,"
+            " reversed_amount = EXCLUDED.reversed_amount, reversed_commission = EXCLUDED.reversed_commission,"
+            " due_at = EXCLUDED.due_at, position = EXCLUDED.position",
+            [value for row in part for value in row],
+        )
+
+
+def due(cur: Rows, program_id: UUID, status: str, at: datetime | None, limit: int) -> list[str]:
+    """Order ids of pending conversions that have matured, or of waiting ones (at None: all of them)."""
+    cur.execute(
+        "SELECT order_id FROM conversions WHERE program_id = %s AND status = %s"
+        " AND due_at <= coalesce(%s, 'infinity'::timestamptz) ORDER BY due_at LIMIT %s",
+        (program_id, status, at, limit),
+    )
+    return [order_id for (order_id,) in cur]
+
+
+def held_for(cur: Rows, program_id: UUID, affiliate_id: str) -> list[str]:
+    """Order ids of an affiliate's held conversions, oldest first."""
+    cur.execute(
+        "SELECT order_id FROM conversions WHERE program_id = %s AND affiliate_id = %s AND status = 'held'"
+        " ORDER BY position",
+        (program_id, affiliate_id),
+    )
+    return [order_id for (order_id,) in cur]

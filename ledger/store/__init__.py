@@ -1,0 +1,1 @@
+"""The store: embedded PostgreSQL, connections, migrations, and the log that everything is appended to."""

@@ -1,0 +1,247 @@
+"""One program's log: the head row that locks and numbers it, appending to it, and reading it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg import Cursor, sql
+from psycopg.rows import TupleRow
+
+from ledger.domain.event import Recorded
+from ledger.store import codec
+from ledger.store.copy import BINARY_HEADER, BINARY_TRAILER, MICROSECOND, PG_EPOCH
+
+TABLES = {"books": "book_events", "traffic": "traffic_events"}
+COLUMNS = (
+    "program_id, position, originator_id, originator_version, topic, recorded_at, actor, key_id, request_id, cause,"
+    " state, leaf_hash"
+)
+# Below this many rows one INSERT of several VALUES is quicker than COPY's extra round trips.
+COPY_FROM_ROWS = 24
+
+Rows = Cursor[TupleRow]
+
+
+class Head(NamedTuple):
+    """A log's head, locked. next_position: the first to be given out; generation: of the live books."""
+
+    next_position: int
+    last_recorded_at: datetime
+    master_position: int
+    generation: int
+
+    def recorded_at(self, now: datetime) -> datetime:
+        """The instant to record: never before the last one, so that positions follow time."""
+        return max(now, self.last_recorded_at)
+
+
+class Row(NamedTuple):
+    """An event on its way into the log; its position is given when it is appended."""
+
+    originator_id: UUID
+    originator_version: int
+    topic: str
+    state: bytes
+    actor: str
+    key_id: str
+    request_id: str
+    cause: str
+
+
+class UnknownProgram(LookupError):
+    """No such program has been opened."""
+
+
+def create_heads(cur: Rows, program_id: UUID, program: str, currency: str, now: datetime) -> None:
+    """Make a program's two heads, if they are not there."""
+    cur.execute(
+        "INSERT INTO programs (program_id, program, currency, opened_at) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT DO NOTHING",
+        (program_id, program, currency, now),
+    )
+    cur.execute(
+        "INSERT INTO log_heads (program_id, log, next_position, last_recorded_at, master_position, generation)"
+        " VALUES (%s, 'books', 1, %s, 0, 1), (%s, 'traffic', 1, %s, 0, 1) ON CONFLICT DO NOTHING",
+        (program_id, now, program_id, now),
+    )
+
+
+def lock_head(cur: Rows, program_id: UUID, log: str) -> Head:
+    """Lock a log until the transaction ends. Raises UnknownProgram."""
+    cur.execute(
+        "SELECT next_position, last_recorded_at, master_position, generation FROM log_heads"
+        " WHERE program_id = %s AND log = %s FOR UPDATE",
+        (program_id, log),
+    )
+    row = cur.fetchone()
+    if row is None:
+        raise UnknownProgram(str(program_id))
+    return Head(*row)
+
+
+def last_position(cur: Rows, program_id: UUID, log: str) -> int:
+    """The last committed position of a log, 0 when it is empty."""
+    cur.execute("SELECT next_position FROM log_heads WHERE program_id = %s AND log = %s", (program_id, log))
+    row = cur.fetchone()
+    if row is None:
+        raise UnknownProgram(str(program_id))
+    return int(row[0]) - 1
+
+
+def advance_head(
+    cur: Rows, program_id: UUID, log: str, head: Head, count: int, recorded_at: datetime, master_position: int
+) -> None:
+    """Give out `count` positions."""
+    cur.execute(
+        "UPDATE log_heads SET next_position = %s, last_recorded_at = %s, master_position = %s"
+        " WHERE program_id = %s AND log = %s",
+        (head.next_position + count, recorded_at, master_position, program_id, log),
+    )
+
+
+# --- appending -----------------------------------------------------------------------------------------
+
+_FIELD = struct.Struct(">i").pack
+_PLACE = struct.Struct(">hi16siqi").pack  # 12 fields, program_id, position, and the length of originator_id
+_VERSION = struct.Struct(">iq").pack
+
+
+def append(
+    cur: Rows, program_id: UUID, log: str, head: Head, rows: Sequence[Row], recorded_at: datetime
+) -> None:
+    """Append rows at the head's positions, hashed. The caller holds the head's lock and advances it."""
+    if len(rows) < COPY_FROM_ROWS:
+        _insert(cur, program_id, log, head, rows, recorded_at)
+    else:
+        with cur.copy(f"COPY {TABLES[log]} ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.write(_binary(program_id, log, head, rows, recorded_at))
+
+
+def _insert(
+    cur: Rows, program_id: UUID, log: str, head: Head, rows: Sequence[Row], recorded_at: datetime
+) -> None:
+    if not rows:
+        return
+    prefix, instant = codec.line_prefix(program_id, log), codec.instant_text(recorded_at)
+    params: list[Any] = []
+    for position, r in enumerate(rows, head.next_position):
+        middle = codec.line_middle(r.topic, instant, r.actor, r.key_id, r.request_id, r.cause)
+        line = codec.export_line(prefix, position, r.originator_id, r.originator_version, middle, r.state)
+        params += (program_id, position, r.originator_id, r.originator_version, r.topic, recorded_at)
+        params += (r.actor, r.key_id, r.request_id, r.cause, r.state.decode(), codec.leaf_hash(line))
+    values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * len(rows))
+    cur.execute(f"INSERT INTO {TABLES[log]} ({COLUMNS}) VALUES {values}", params)  # noqa: S608
+
+
+def _binary(program_id: UUID, log: str, head: Head, rows: Sequence[Row], recorded_at: datetime) -> bytes:
+    """The rows in PostgreSQL's binary COPY format. What a batch shares is packed once."""
+    prefix, instant = codec.line_prefix(program_id, log), codec.instant_text(recorded_at)
+    program, at = program_id.bytes, (recorded_at - PG_EPOCH) // MICROSECOND
+    shared: dict[tuple[str, str, str, str, str], tuple[str, bytes]] = {}
+    parts = [BINARY_HEADER]
+    add, leaf = parts.append, codec.leaf_hash
+    for position, r in enumerate(rows, head.next_position):
+        meta = (r.topic, r.actor, r.key_id, r.request_id, r.cause)
+        known = shared.get(meta)
+        if known is None:
+            known = shared[meta] = _shared_fields(meta, instant, at)
+        middle, before_state = known
+        originator, state = r.originator_id, r.state
+        line = (
+            (
+                f'{prefix}{position},"originator_id":"{originator}","originator_version":{r.originator_version}{middle}'
+            ).encode()
+            + state
+            + b"}"
+        )
+        add(_PLACE(12, 16, program, 8, position, 16))
+        add(originator.bytes)
+        add(_VERSION(8, r.originator_version))
+        add(before_state)
+        add(_FIELD(len(state)))
+        add(state)
+        add(b"\x00\x00\x00\x20")
+        add(leaf(line))
+    add(BINARY_TRAILER)
+    return b"".join(parts)
+
+
+def _shared_fields(meta: tuple[str, str, str, str, str], instant: str, at: int) -> tuple[str, bytes]:
+    """(middle of the export line, the binary fields topic to cause)."""
+    topic, actor, key_id, request_id, cause = meta
+    middle = codec.line_middle(topic, instant, actor, key_id, request_id, cause)
+    packed = _text(topic) + struct.pack(">iq", 8, at)
+    return middle, packed + _text(actor) + _text(key_id) + _text(request_id) + _text(cause)
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode()
+    return _FIELD(len(raw)) + raw
+
+
+# --- reading -------------------------------------------------------------------------------------------
+
+
+def uuid_array(ids: Iterable[UUID]) -> str:
+    """The text of a uuid[]; cheaper to send than a list of objects."""
+    return "{" + ",".join(map(str, ids)) + "}"
+
+
+def select_streams(
+    cur: Rows, program_id: UUID, ids: Sequence[UUID], log: str = "books"
+) -> Iterator[Recorded]:
+    """Every event of some streams, by stream and version."""
+    cur.execute(
+        f"SELECT originator_id, originator_version, topic, state, position, recorded_at, actor, key_id, request_id,"  # noqa: S608
+        f" cause FROM {TABLES[log]} WHERE program_id = %s AND originator_id = ANY(%s::uuid[])"
+        f" ORDER BY originator_id, originator_version",
+        (program_id, uuid_array(ids)),
+    )
+    for originator, version, topic, state, position, recorded_at, actor, key_id, request_id, cause in cur:
+        body = codec.decode_state(topic, state)
+        yield Recorded(originator, version, body, position, recorded_at, actor, key_id, request_id, cause)
+
+
+def stored_line(program_id: UUID, log: str, row: Sequence[Any]) -> bytes:
+    """The export line of a row as selected by select_rows."""
+    position, originator, version, topic, recorded_at, actor, key_id, request_id, cause, state = row
+    middle = codec.line_middle(topic, codec.instant_text(recorded_at), actor, key_id, request_id, cause)
+    prefix = codec.line_prefix(program_id, log)
+    return codec.export_line(prefix, position, originator, version, middle, state.encode())
+
+
+def select_rows(cur: Rows, program_id: UUID, log: str, after: int, limit: int) -> list[TupleRow]:
+    """Up to `limit` raw rows behind position `after`, for export: the columns that stored_line takes."""
+    cur.execute(
+        f"SELECT position, originator_id, originator_version, topic, recorded_at, actor, key_id, request_id, cause,"  # noqa: S608
+        f" state FROM {TABLES[log]} WHERE program_id = %s AND position > %s ORDER BY position LIMIT %s",
+        (program_id, after, limit),
+    )
+    return cur.fetchall()
+
+
+_POSITION_AT = """
+WITH RECURSIVE halves(low, high) AS (
+    SELECT 0::bigint, (SELECT next_position - 1 FROM log_heads WHERE program_id = %(p)s AND log = %(log)s)
+    UNION ALL
+    SELECT CASE WHEN known THEN middle ELSE low END, CASE WHEN known THEN high ELSE middle - 1 END
+      FROM (SELECT low, high, (low + high + 1) / 2 AS middle,
+                   (SELECT e.recorded_at <= %(at)s FROM {table} e
+                     WHERE e.program_id = %(p)s AND e.position = (low + high + 1) / 2) AS known
+              FROM halves WHERE low < high) probe
+)
+SELECT low FROM halves WHERE low = high
+"""
+
+
+def position_at(cur: Rows, program_id: UUID, log: str, instant: datetime) -> int:
+    """The last position recorded at or before an instant: recorded_at never falls, so halving finds it by
+    some twenty probes of an index that is there anyway."""
+    query = sql.SQL(_POSITION_AT).format(table=sql.Identifier(TABLES[log]))
+    cur.execute(query, {"p": program_id, "log": log, "at": instant.astimezone(UTC)})
+    row = cur.fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,76 @@
+"""One embedded server for the whole session, and a fresh, fully migrated database for each test that asks."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from psycopg import sql
+
+from ledger.store import database as store
+from ledger.store.embedded import EmbeddedServer
+from ledger.store.migrate import migrate
+
+# Random examples on every run (a failure prints how to reproduce it), few enough for a build.
+settings.register_profile(
+    "ci",
+    derandomize=False,
+    print_blob=True,
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("ci")
+
+TEMPLATE = "ledger_template"
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def fresh_database(server: EmbeddedServer, template: str | None) -> Iterator[str]:
+    """Make a database (from a template, if named), yield its name and drop it, whoever is still connected."""
+    name = f"test_{next(_numbers)}"
+    store.make_database(server, name, template=template)
+    try:
+        yield name
+    finally:
+        with psycopg.connect(server.superuser_url, autocommit=True) as conn:
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """The session's own PostgreSQL, with the three roles; `superuser_url` for what only a superuser may."""
+    home = tmp_path_factory.mktemp("home")
+    with EmbeddedServer.start(home) as running:
+        store.make_roles(running)
+        yield running
+    # pytest keeps the folders of three sessions, and a busy session's WAL is gigabytes.
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def template(server: EmbeddedServer) -> str:
+    """The name of a database with all migrations applied, to be cloned, never connected to."""
+    store.make_database(server, TEMPLATE)
+    migrate(server.url(TEMPLATE, "ledger_owner"))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database(server: EmbeddedServer, template: str) -> Iterator[store.Database]:
+    """A fresh database with all migrations applied, dropped afterwards."""
+    with fresh_database(server, template) as name:
+        yield store.urls(server, name)
+
+
+@pytest.fixture
+def empty_database(server: EmbeddedServer) -> Iterator[store.Database]:
+    """A fresh database with nothing in it, dropped afterwards."""
+    with fresh_database(server, None) as name:
+        yield store.urls(server, name)
