@@ -37,6 +37,7 @@ class Decides(Protocol):
     name: str
 
     def needs(self) -> Needs: ...
+    def needs_then(self, view: View) -> Needs | None: ...
     def decide(self, view: View) -> Decision: ...
 
 
@@ -113,6 +114,9 @@ class ProgramWriter:
         with self._pool.connection(timeout=patience) as conn, conn.cursor() as cur:
             desk = Desk(cur, self.program, self.program_id, self._secrets, self._memory, self._clock())
             desk.load([command.needs() for command, _ in items])
+            more = [need for command, _ in items if (need := command.needs_then(desk)) is not None]
+            if more:
+                desk.load(more)
             outcomes = [self._decide(desk, command, meta) for command, meta in items]
             desk.write()
             if also is not None:

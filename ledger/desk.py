@@ -16,6 +16,7 @@ import msgspec
 from ledger.domain import access, adjustment, affiliate, conversion, coupon, exceptions, offer, program, reversal
 from ledger.domain.click import ClickSeen, ClickToken
 from ledger.domain.click import key as click_key
+from ledger.domain.conversion import ConversionRecorded
 from ledger.domain.event import Draft, Event, Recorded
 from ledger.domain.ids import stream_id
 from ledger.domain.topics import FOLDS, MASTER_KINDS, TOPIC_OF
@@ -57,6 +58,10 @@ class Stream:
                 self._state = fold(self._state, record.body)
             self._folded = len(self.records)
         return self._state
+
+    def began(self, type_: type[Event]) -> bool:
+        """Whether this batch appended an event of a type."""
+        return any(isinstance(record.body, type_) for record in self.records[-self.fresh :])
 
     def answered_at(self, *types: type[Event]) -> int:
         """See View.answered_at."""
@@ -107,7 +112,7 @@ class Desk:
         memory.check(self._head)
         self.now = self._head.recorded_at(now)
         self.actor = ""
-        self.traffic_position = 0
+        self.traffic_position = log.last_position(cur, program_id, "traffic")
         self._vault = Vault(cur, secrets, program_id, self.now)
         self._streams: dict[str, Stream] = {}
         self._clicks: dict[str, ClickSeen | None] = {}
@@ -120,14 +125,13 @@ class Desk:
 
     def load(self, needs: Sequence[Needs]) -> None:
         """Read what a batch will look at, in as many statements as there are kinds of it."""
-        self.traffic_position = log.last_position(self._cur, self._program_id, "traffic")
         self._load_streams({key for need in needs for key in need.streams})
         clicks = {click_id for need in needs for click_id in need.clicks}
         if clicks:
             self._load_clicks(clicks)
         wanted = {customer for need in needs for customer in need.customers}
         if wanted:
-            self._last_clicks = touches.last_clicks(self._cur, self._program_id, sorted(wanted))
+            self._last_clicks.update(touches.last_clicks(self._cur, self._program_id, sorted(wanted)))
         affiliates = {affiliate.key(c.affiliate_id) for c in self._clicks.values() if c}
         affiliates |= {affiliate.key(c.affiliate_id) for c in self._last_clicks.values() if c}
         affiliates |= {
@@ -231,7 +235,9 @@ class Desk:
         stored = conversions.held_for(self._cur, self._program_id, affiliate_id)
         in_batch = [s.state for s in self._touched.values() if s.kind == "conversion"]
         new = [s.recorded.order_id for s in in_batch if s.recorded and s.affiliate_id == affiliate_id]
-        return list(dict.fromkeys(stored + new))
+        order_ids = list(dict.fromkeys(stored + new))
+        self._load_streams([conversion.key(order_id) for order_id in order_ids])
+        return order_ids
 
     def answered_at(self, key: str, *types: type[Event]) -> int:
         return self.stream(key).answered_at(*types)
@@ -289,7 +295,7 @@ class Desk:
         )
         touched = list(self._touched.values())
         sales = [
-            (s.id, s.state, s.records[-1].position, len(s.records) == s.fresh)
+            (s.id, s.state, s.records[-1].position, s.began(ConversionRecorded))
             for s in touched
             if s.kind == "conversion" and s.state.recorded is not None
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -259,7 +260,9 @@ def python_for(prefix: Sequence[str]) -> str:
     )
     env = {**os.environ, "PYTHONPATH": libraries}
     # It must also be able to start itself again, as the server's launcher does.
-    probe = "import ledger.store.embedded, subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
+    probe = (
+        "import ledger.store.embedded, subprocess as s, sys; s.run([sys.executable, '-c', ''], check=True)"
+    )
     for python in (sys.executable, "/usr/bin/python3"):
         asked = subprocess.run(
             [*prefix, python, "-P", "-c", probe], env=env, cwd="/", capture_output=True, check=False
@@ -329,6 +332,8 @@ def test_as_nobody_where_nobody_may_pass_data_go_elsewhere(
         again.leave()
     finally:
         shutil.rmtree(data.parent)
+        with contextlib.suppress(OSError):
+            data.parent.parent.rmdir()
 
 
 @as_root

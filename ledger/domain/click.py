@@ -30,7 +30,7 @@ class ClickRecorded(Event, frozen=True):
     personal_key: str = ""
 
 
-class ClickSeen(Struct, frozen=True):
+class ClickSeen(Struct, frozen=True, gc=False):
     """A recorded click as attribution sees it; leaf_hash is the hex of its leaf in the traffic log's tree."""
 
     click_id: str
@@ -52,7 +52,7 @@ class ClickToken(Struct, frozen=True):
 PERSONAL_FIELDS = ("sub1", "sub2", "sub3", "sub4", "sub5", "referrer", "user_agent")
 
 
-class RecordClick(Struct, frozen=True, kw_only=True):
+class RecordClick(Struct, frozen=True, kw_only=True, gc=False):
     """A click to record. Without click_id a signed one is made, so that a retry is another click; ip is hashed and
     never stored; sub1-sub5, referrer and user_agent are stored as ciphertext."""
 

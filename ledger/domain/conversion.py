@@ -16,7 +16,7 @@ from ledger.domain.exceptions import ExceptionRaised, ExceptionResolved
 from ledger.domain.view import View
 
 
-class Step(Struct, frozen=True, omit_defaults=True):
+class Step(Struct, frozen=True, omit_defaults=True, gc=False):
     """One step of attribution. rule: click_id, coupon, affiliate_id or last_click; result: matched, or why not."""
 
     rule: str
@@ -24,7 +24,7 @@ class Step(Struct, frozen=True, omit_defaults=True):
     affiliate_id: str | None = None
 
 
-class Item(Struct, frozen=True, omit_defaults=True):
+class Item(Struct, frozen=True, omit_defaults=True, gc=False):
     """A line of an order. amount: minor units of the order's currency, for the whole line."""
 
     sku: str

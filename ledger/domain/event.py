@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 from uuid import UUID
 
 from msgspec import Meta, Struct
 
 from ledger.domain.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from ledger.domain.view import Needs, View
+
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with a zone")]
 
 
-class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A past-tense fact with primitive fields. Its topic is its class name, stable for ever."""
 
 
-class Recorded(Struct, frozen=True):
+class Recorded(Struct, frozen=True, gc=False):
     """An event in its place in the log. Satisfies eventsourcing's DomainEventProtocol.
 
     position is 0 where it is not known (the library's repository does not say it).
@@ -81,10 +84,14 @@ def in_utc(field: str, instant: datetime) -> datetime:
         raise InvalidInput(field, "must be an instant from the years 1 to 9999") from None
 
 
-class Command(Struct, frozen=True, kw_only=True):
+class Command(Struct, frozen=True, kw_only=True, gc=False):
     """An intention. decide() looks at the truth through a view and returns events; it changes nothing."""
 
     name: ClassVar[str] = ""
+
+    def needs_then(self, view: View) -> Needs | None:
+        """What a command finds it needs once its first needs are loaded."""
+        return None
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

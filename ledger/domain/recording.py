@@ -75,16 +75,7 @@ class RecordConversion(Command, frozen=True):
 
     def needs(self) -> Needs:
         """The conversion, and everything that attribution may look at."""
-        streams = [key(self.order_id), offer.key(self.offer_id)]
-        if self.coupon is not None:
-            streams.append(coupon.key(self.coupon))
-        if self.affiliate_id is not None:
-            streams.append(affiliate.key(self.affiliate_id))
-        clicks = [self.click_id] if self.click_id is not None else []
-        # The customer's last click is the last resort: only looked up ahead where nothing else was given.
-        alone = len(streams) == 2 and not clicks and self.customer_id is not None
-        customers = [(self.customer_id or "", self.offer_id, self.occurred_at)] if alone else []
-        return Needs(streams, clicks, customers)
+        return needs_of(self)
 
     def decide(self, view: View) -> Decision:
         """ConversionRecorded and what follows from it, or ExceptionRaised. Raises DiffersFromOriginal."""
@@ -131,6 +122,20 @@ class RecordConversion(Command, frozen=True):
         _check_same(fact, was)
         assert state.answer is not None
         return Decision([], Answer("unchanged", state.answer, view.answered_at(key(self.order_id), ConversionRecorded)))
+
+
+def needs_of(sale: RecordConversion | ConversionRecorded) -> Needs:
+    """The conversion, and everything that attribution may look at."""
+    streams = [key(sale.order_id), offer.key(sale.offer_id)]
+    if sale.coupon is not None:
+        streams.append(coupon.key(sale.coupon))
+    if sale.affiliate_id is not None:
+        streams.append(affiliate.key(sale.affiliate_id))
+    clicks = [sale.click_id] if sale.click_id is not None else []
+    # The customer's last click is the last resort: only looked up ahead where nothing else was given.
+    alone = len(streams) == 2 and not clicks and sale.customer_id is not None
+    customers = [(sale.customer_id or "", sale.offer_id, sale.occurred_at)] if alone else []
+    return Needs(streams, clicks, customers)
 
 
 def _check_same(fact: ConversionRecorded, was: ConversionRecorded) -> None:
@@ -262,6 +267,11 @@ class AttributeWaiting(Command, frozen=True):
     def needs(self) -> Needs:
         """The conversion; the rest is known once it is read."""
         return Needs([key(self.order_id)])
+
+    def needs_then(self, view: View) -> Needs | None:
+        """What attribution looks at, known from the conversion."""
+        state = view.conversion(self.order_id)
+        return needs_of(state.recorded) if state is not None and state.recorded is not None else None
 
     def decide(self, view: View) -> Decision:
         """CommissionAccrued or ConversionUnattributed, or nothing yet. Raises NotFound."""

@@ -48,7 +48,7 @@ class RunningBalances:
 
     def __init__(self) -> None:
         self.amounts: dict[Account, int] = {}
-        self.moved: dict[Account, tuple[str, int]] = {}  # → (affiliate_id, position)
+        self.moved: dict[Account, int] = {}  # → the position that moved it last
 
     def lines(self, position: int, recorded_at: datetime, transfers: Sequence[Transfer]) -> Iterable[Line]:
         """Number an event's transfers and add them up."""
@@ -57,13 +57,16 @@ class RunningBalances:
             debit, credit = (transfer.debit, transfer.currency), (transfer.credit, transfer.currency)
             after_debit = amounts[debit] = amounts.get(debit, 0) + transfer.amount
             after_credit = amounts[credit] = amounts.get(credit, 0) - transfer.amount
-            moved[debit] = (_owner(transfer.debit, transfer), position)
-            moved[credit] = (_owner(transfer.credit, transfer), position)
+            moved[debit] = moved[credit] = position
             yield Line(position, line_no, transfer, recorded_at, after_debit, after_credit)
 
 
-def _owner(account: str, transfer: Transfer) -> str:
-    return "" if account.startswith("expense:") else transfer.affiliate_id
+def owner(account: str) -> str:
+    """The affiliate an account belongs to, '' for the program's own."""
+    kind, _, rest = account.partition(":")
+    if kind == "liability":
+        return rest.partition(":")[0]
+    return rest.removeprefix("bank:") if kind == "asset" else ""
 
 
 def post(
@@ -165,9 +168,9 @@ def store_balances(cur: Rows, program_id: UUID, generation: int, running: Runnin
     for start in range(0, len(moved), VALUES_AT_ONCE):
         part = moved[start : start + VALUES_AT_ONCE]
         params: list[Any] = []
-        for (account, currency), (affiliate_id, position) in part:
+        for (account, currency), position in part:
             amount = running.amounts[account, currency]
-            params += (program_id, generation, account, currency, affiliate_id, amount, position)
+            params += (program_id, generation, account, currency, owner(account), amount, position)
         values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(part))
         cur.execute(
             f"INSERT INTO balances ({BALANCE_COLUMNS}) VALUES {values}"  # noqa: S608

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from ledger.domain.conversion import ConversionState
 from ledger.store.log import Rows
 
@@ -20,7 +22,6 @@ _TYPES = (
     "timestamptz", "int8",
 )  # fmt: skip
 COPY_FROM_ROWS = 24
-VALUES_AT_ONCE = 200
 
 Touched = tuple[UUID, ConversionState, int, bool]  # (stream id, state, last position, new in this batch)
 
@@ -29,40 +30,61 @@ def _row(program_id: UUID, touched: Touched) -> tuple[Any, ...]:
     originator_id, state, position, _ = touched
     sale = state.recorded
     assert sale is not None
-    due_at: datetime | None = None
-    if state.status == "pending" and state.accrued is not None:
-        due_at = state.accrued.matures_at
-    elif state.status == "waiting":
-        due_at = state.waits_until
     return (
         program_id, sale.order_id, originator_id, state.status, state.affiliate_id, sale.offer_id, sale.currency,
-        sale.amount, state.commission, state.reversed_amount, state.reversed_commission, sale.occurred_at, due_at,
+        sale.amount, state.commission, state.reversed_amount, state.reversed_commission, sale.occurred_at, _due_at(state),
         position,
     )  # fmt: skip
+
+
+def _due_at(state: ConversionState) -> datetime | None:
+    if state.status == "pending" and state.accrued is not None:
+        return state.accrued.matures_at
+    return state.waits_until if state.status == "waiting" else None
 
 
 def store(cur: Rows, program_id: UUID, touched: Sequence[Touched]) -> None:
     """Write the rows of the conversions that a batch touched."""
     new = [_row(program_id, t) for t in touched if t[3]]
-    changed = [_row(program_id, t) for t in touched if not t[3]]
+    changed = [t for t in touched if not t[3]]
+    if changed:
+        _update(cur, program_id, changed)
     if len(new) >= COPY_FROM_ROWS:
         with cur.copy(f"COPY conversions ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(_TYPES)
             for row in new:
                 copy.write_row(row)
-    else:
-        changed = new + changed
-    for start in range(0, len(changed), VALUES_AT_ONCE):
-        part = changed[start : start + VALUES_AT_ONCE]
-        values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * len(part))
+    elif new:
+        values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * len(new))
         cur.execute(
-            f"INSERT INTO conversions ({COLUMNS}) VALUES {values}"  # noqa: S608
-            " ON CONFLICT (program_id, originator_id) DO UPDATE SET status = EXCLUDED.status,"
-            " affiliate_id = EXCLUDED.affiliate_id, commission = EXCLUDED.commission,"
-            " reversed_amount = EXCLUDED.reversed_amount, reversed_commission = EXCLUDED.reversed_commission,"
-            " due_at = EXCLUDED.due_at, position = EXCLUDED.position",
-            [value for row in part for value in row],
+            f"INSERT INTO conversions ({COLUMNS}) VALUES {values}",  # noqa: S608
+            [value for row in new for value in row],
         )
+
+
+def _update(cur: Rows, program_id: UUID, changed: Sequence[Touched]) -> None:
+    """One statement and one parameter for all of them: JSON, because arrays cost a parameter's work a value."""
+    rows = [
+        {
+            "originator_id": originator_id,
+            "status": state.status,
+            "affiliate_id": state.affiliate_id,
+            "commission": state.commission,
+            "reversed_amount": state.reversed_amount,
+            "reversed_commission": state.reversed_commission,
+            "due_at": _due_at(state),
+            "position": position,
+        }
+        for originator_id, state, position, _ in changed
+    ]
+    cur.execute(
+        "UPDATE conversions c SET status = v.status, affiliate_id = v.affiliate_id, commission = v.commission,"
+        " reversed_amount = v.reversed_amount, reversed_commission = v.reversed_commission, due_at = v.due_at,"
+        " position = v.position FROM jsonb_to_recordset(%s::jsonb) AS v (originator_id uuid, status text,"
+        " affiliate_id text, commission bigint, reversed_amount bigint, reversed_commission bigint,"
+        " due_at timestamptz, position bigint) WHERE c.program_id = %s AND c.originator_id = v.originator_id",
+        (msgspec.json.encode(rows).decode(), program_id),
+    )
 
 
 def due(cur: Rows, program_id: UUID, status: str, at: datetime | None, limit: int) -> list[str]:

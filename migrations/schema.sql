@@ -1,0 +1,368 @@
+-- The schema that the migrations in this folder add up to, written by `python -m ledger.store.schema`.
+-- Read it; never apply or edit it. tests/test_migrations.py proves the sum.
+
+SELECT pg_catalog.set_config('search_path', '', true);
+SET LOCAL check_function_bodies = false;
+
+CREATE SCHEMA reader;
+
+CREATE SCHEMA vault;
+
+CREATE FUNCTION public.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'insufficient_privilege';
+END $$;
+
+CREATE FUNCTION public.refuse_delete_of_live_line() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF OLD.generation >= (SELECT generation FROM public.log_heads
+                           WHERE program_id = OLD.program_id AND log = 'books') THEN
+        RAISE EXCEPTION 'journal is append-only: DELETE of a live line refused' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN OLD;
+END $$;
+
+CREATE TABLE public.api_keys (
+    program_id uuid NOT NULL,
+    key_id text NOT NULL,
+    role text NOT NULL,
+    holder text NOT NULL,
+    holder_kind text NOT NULL,
+    affiliate_id text NOT NULL,
+    secret_hmac bytea NOT NULL,
+    issued_by text NOT NULL,
+    issued_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone,
+    CONSTRAINT api_keys_check CHECK (((role = 'affiliate'::text) = (affiliate_id <> ''::text))),
+    CONSTRAINT api_keys_check1 CHECK ((issued_by <> holder)),
+    CONSTRAINT api_keys_holder_kind_check CHECK ((holder_kind = ANY (ARRAY['person'::text, 'system'::text]))),
+    CONSTRAINT api_keys_role_check CHECK ((role = ANY (ARRAY['admin'::text, 'ingest'::text, 'finance_maker'::text, 'finance_checker'::text, 'auditor'::text, 'affiliate'::text]))),
+    CONSTRAINT api_keys_secret_hmac_check CHECK ((length(secret_hmac) = 32))
+);
+
+CREATE TABLE public.balances (
+    program_id uuid NOT NULL,
+    generation integer NOT NULL,
+    account text NOT NULL,
+    currency text NOT NULL,
+    affiliate_id text NOT NULL,
+    amount bigint NOT NULL,
+    "position" bigint NOT NULL,
+    CONSTRAINT balances_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text))
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.book_events (
+    program_id uuid NOT NULL,
+    "position" bigint NOT NULL,
+    originator_id uuid NOT NULL,
+    originator_version bigint NOT NULL,
+    topic text NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    key_id text NOT NULL,
+    request_id text NOT NULL,
+    cause text NOT NULL,
+    state text NOT NULL,
+    leaf_hash bytea NOT NULL,
+    CONSTRAINT book_events_leaf_hash_check CHECK ((length(leaf_hash) = 32)),
+    CONSTRAINT book_events_position_check CHECK (("position" >= 1))
+);
+
+CREATE TABLE public.conversions (
+    program_id uuid NOT NULL,
+    order_id text NOT NULL,
+    originator_id uuid NOT NULL,
+    status text NOT NULL,
+    affiliate_id text NOT NULL,
+    offer_id text NOT NULL,
+    currency text NOT NULL,
+    amount bigint NOT NULL,
+    commission bigint NOT NULL,
+    reversed_amount bigint NOT NULL,
+    reversed_commission bigint NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone,
+    "position" bigint NOT NULL,
+    CONSTRAINT conversions_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'held'::text, 'approved'::text, 'rejected'::text, 'reversed'::text, 'unattributed'::text, 'waiting'::text])))
+)
+WITH (fillfactor='80');
+
+CREATE TABLE public.directory (
+    program_id uuid NOT NULL,
+    kind text NOT NULL,
+    record_id text NOT NULL,
+    originator_id uuid NOT NULL,
+    status text NOT NULL,
+    type text NOT NULL,
+    affiliate_id text NOT NULL,
+    "position" bigint NOT NULL
+);
+
+CREATE TABLE public.followers (
+    program_id uuid NOT NULL,
+    follower text NOT NULL,
+    "position" bigint NOT NULL
+);
+
+CREATE TABLE public.journal (
+    program_id uuid NOT NULL,
+    generation integer NOT NULL,
+    "position" bigint NOT NULL,
+    line_no smallint NOT NULL,
+    debit text NOT NULL,
+    credit text NOT NULL,
+    amount bigint NOT NULL,
+    currency text NOT NULL,
+    effective_at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    affiliate_id text NOT NULL,
+    debit_balance bigint NOT NULL,
+    credit_balance bigint NOT NULL,
+    CONSTRAINT journal_amount_check CHECK ((amount > 0)),
+    CONSTRAINT journal_check CHECK ((debit <> credit)),
+    CONSTRAINT journal_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
+    CONSTRAINT journal_line_no_check CHECK ((line_no >= 1))
+);
+
+CREATE TABLE public.log_heads (
+    program_id uuid NOT NULL,
+    log text NOT NULL,
+    next_position bigint NOT NULL,
+    last_recorded_at timestamp with time zone NOT NULL,
+    master_position bigint NOT NULL,
+    generation integer NOT NULL,
+    CONSTRAINT log_heads_generation_check CHECK ((generation >= 1)),
+    CONSTRAINT log_heads_log_check CHECK ((log = ANY (ARRAY['books'::text, 'traffic'::text]))),
+    CONSTRAINT log_heads_next_position_check CHECK ((next_position >= 1))
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.programs (
+    program_id uuid NOT NULL,
+    program text NOT NULL,
+    currency text NOT NULL,
+    opened_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.schema_migrations (
+    version integer NOT NULL,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    applied_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.touches (
+    program_id uuid NOT NULL,
+    customer_id text NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL,
+    originator_id uuid NOT NULL,
+    offer_id text NOT NULL
+);
+
+CREATE TABLE public.traffic_events (
+    program_id uuid NOT NULL,
+    "position" bigint NOT NULL,
+    originator_id uuid NOT NULL,
+    originator_version bigint NOT NULL,
+    topic text NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    key_id text NOT NULL,
+    request_id text NOT NULL,
+    cause text NOT NULL,
+    state text NOT NULL,
+    leaf_hash bytea NOT NULL,
+    CONSTRAINT traffic_events_leaf_hash_check CHECK ((length(leaf_hash) = 32)),
+    CONSTRAINT traffic_events_position_check CHECK (("position" >= 1))
+);
+
+CREATE VIEW reader.balances WITH (security_barrier='true') AS
+ SELECT b.program_id,
+    b.account,
+    b.currency,
+    b.affiliate_id,
+    b.amount,
+    b."position"
+   FROM (public.balances b
+     JOIN public.log_heads h ON (((h.program_id = b.program_id) AND (h.log = 'books'::text) AND (h.generation = b.generation))))
+  WHERE ((b.program_id = (NULLIF(current_setting('app.program_id'::text, true), ''::text))::uuid) AND (COALESCE(NULLIF(current_setting('app.affiliate_id'::text, true), ''::text), b.affiliate_id) = b.affiliate_id));
+
+CREATE VIEW reader.conversions WITH (security_barrier='true') AS
+ SELECT program_id,
+    order_id,
+    status,
+    affiliate_id,
+    offer_id,
+    currency,
+    amount,
+    commission,
+    reversed_amount,
+    reversed_commission,
+    occurred_at,
+    due_at,
+    "position"
+   FROM public.conversions c
+  WHERE ((program_id = (NULLIF(current_setting('app.program_id'::text, true), ''::text))::uuid) AND (COALESCE(NULLIF(current_setting('app.affiliate_id'::text, true), ''::text), affiliate_id) = affiliate_id));
+
+CREATE VIEW reader.journal WITH (security_barrier='true') AS
+ SELECT j.program_id,
+    j."position",
+    j.line_no,
+    j.debit,
+    j.credit,
+    j.amount,
+    j.currency,
+    j.effective_at,
+    j.recorded_at,
+    j.affiliate_id
+   FROM (public.journal j
+     JOIN public.log_heads h ON (((h.program_id = j.program_id) AND (h.log = 'books'::text) AND (h.generation = j.generation))))
+  WHERE ((j.program_id = (NULLIF(current_setting('app.program_id'::text, true), ''::text))::uuid) AND (COALESCE(NULLIF(current_setting('app.affiliate_id'::text, true), ''::text), j.affiliate_id) = j.affiliate_id));
+
+CREATE TABLE vault.subject_keys (
+    program_id uuid NOT NULL,
+    subject text NOT NULL,
+    wrapped_key bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (program_id, key_id);
+
+ALTER TABLE ONLY public.balances
+    ADD CONSTRAINT balances_pkey PRIMARY KEY (program_id, generation, account, currency);
+
+ALTER TABLE ONLY public.book_events
+    ADD CONSTRAINT book_events_pkey PRIMARY KEY (program_id, originator_id, originator_version);
+
+ALTER TABLE ONLY public.book_events
+    ADD CONSTRAINT book_events_program_id_position_key UNIQUE (program_id, "position");
+
+ALTER TABLE ONLY public.conversions
+    ADD CONSTRAINT conversions_pkey PRIMARY KEY (program_id, originator_id);
+
+ALTER TABLE ONLY public.directory
+    ADD CONSTRAINT directory_pkey PRIMARY KEY (program_id, kind, record_id);
+
+ALTER TABLE ONLY public.followers
+    ADD CONSTRAINT followers_pkey PRIMARY KEY (program_id, follower);
+
+ALTER TABLE ONLY public.journal
+    ADD CONSTRAINT journal_pkey PRIMARY KEY (program_id, generation, "position", line_no);
+
+ALTER TABLE ONLY public.log_heads
+    ADD CONSTRAINT log_heads_pkey PRIMARY KEY (program_id, log);
+
+ALTER TABLE ONLY public.programs
+    ADD CONSTRAINT programs_pkey PRIMARY KEY (program_id);
+
+ALTER TABLE ONLY public.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY public.touches
+    ADD CONSTRAINT touches_pkey PRIMARY KEY (program_id, customer_id, occurred_at, "position");
+
+ALTER TABLE ONLY public.traffic_events
+    ADD CONSTRAINT traffic_events_pkey PRIMARY KEY (program_id, originator_id, originator_version);
+
+ALTER TABLE ONLY public.traffic_events
+    ADD CONSTRAINT traffic_events_program_id_position_key UNIQUE (program_id, "position");
+
+ALTER TABLE ONLY vault.subject_keys
+    ADD CONSTRAINT subject_keys_pkey PRIMARY KEY (program_id, subject);
+
+CREATE INDEX balances_by_affiliate ON public.balances USING btree (program_id, generation, affiliate_id);
+
+CREATE INDEX conversions_due ON public.conversions USING btree (program_id, status, due_at) WHERE (status = ANY (ARRAY['pending'::text, 'waiting'::text]));
+
+CREATE INDEX conversions_held ON public.conversions USING btree (program_id, affiliate_id) WHERE (status = 'held'::text);
+
+CREATE INDEX journal_by_credit ON public.journal USING btree (program_id, generation, credit, currency, "position", line_no);
+
+CREATE INDEX journal_by_debit ON public.journal USING btree (program_id, generation, debit, currency, "position", line_no);
+
+CREATE TRIGGER book_events_append_only BEFORE DELETE OR UPDATE ON public.book_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.book_events ENABLE ALWAYS TRIGGER book_events_append_only;
+
+CREATE TRIGGER book_events_keep BEFORE TRUNCATE ON public.book_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.book_events ENABLE ALWAYS TRIGGER book_events_keep;
+
+CREATE TRIGGER journal_append_only BEFORE UPDATE ON public.journal FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.journal ENABLE ALWAYS TRIGGER journal_append_only;
+
+CREATE TRIGGER journal_keep BEFORE TRUNCATE ON public.journal FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.journal ENABLE ALWAYS TRIGGER journal_keep;
+
+CREATE TRIGGER journal_live_lines BEFORE DELETE ON public.journal FOR EACH ROW EXECUTE FUNCTION public.refuse_delete_of_live_line();
+
+ALTER TABLE public.journal ENABLE ALWAYS TRIGGER journal_live_lines;
+
+CREATE TRIGGER traffic_events_append_only BEFORE DELETE OR UPDATE ON public.traffic_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.traffic_events ENABLE ALWAYS TRIGGER traffic_events_append_only;
+
+CREATE TRIGGER traffic_events_keep BEFORE TRUNCATE ON public.traffic_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.traffic_events ENABLE ALWAYS TRIGGER traffic_events_keep;
+
+GRANT USAGE ON SCHEMA reader TO ledger_reader;
+
+GRANT USAGE ON SCHEMA vault TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.api_keys TO ledger_app;
+
+GRANT UPDATE(revoked_at) ON TABLE public.api_keys TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.balances TO ledger_app;
+
+GRANT UPDATE(amount) ON TABLE public.balances TO ledger_app;
+
+GRANT UPDATE("position") ON TABLE public.balances TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.book_events TO ledger_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.conversions TO ledger_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.directory TO ledger_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.followers TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.journal TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.log_heads TO ledger_app;
+
+GRANT UPDATE(next_position) ON TABLE public.log_heads TO ledger_app;
+
+GRANT UPDATE(last_recorded_at) ON TABLE public.log_heads TO ledger_app;
+
+GRANT UPDATE(master_position) ON TABLE public.log_heads TO ledger_app;
+
+GRANT UPDATE(generation) ON TABLE public.log_heads TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.programs TO ledger_app;
+
+GRANT SELECT ON TABLE public.schema_migrations TO ledger_app;
+GRANT SELECT ON TABLE public.schema_migrations TO ledger_reader;
+
+GRANT SELECT,INSERT ON TABLE public.touches TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.traffic_events TO ledger_app;
+
+GRANT SELECT ON TABLE reader.balances TO ledger_reader;
+
+GRANT SELECT ON TABLE reader.conversions TO ledger_reader;
+
+GRANT SELECT ON TABLE reader.journal TO ledger_reader;
+
+GRANT SELECT,INSERT,DELETE ON TABLE vault.subject_keys TO ledger_app;
