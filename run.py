@@ -136,9 +136,7 @@ def choose_folder(root: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         folder_problem = f"cannot make {folder}: {problem.strerror}"
-        raise SetUpError(
-            f"{root} is not writable and {folder_problem}; set LEDGER_HOME to a folder of yours"
-        ) from None
+        raise SetUpError(f"{root} is not writable and {folder_problem}; set LEDGER_HOME to a folder of yours") from None
     if not os.access(folder, os.W_OK):
         raise SetUpError(f"neither {root} nor {folder} is writable; set LEDGER_HOME to a folder of yours")
     # Checkouts at different versions share this folder: each lock gets its own environment.
@@ -214,9 +212,7 @@ def install_with_pip(venv: Path, lock: Path) -> bool:
     if importlib.util.find_spec("pip") is not None:
         aimed = [sys.executable, "-m", "pip", "--python", str(python_of(venv)), *options]
         return succeeds([*make, "--without-pip", str(venv)]) and succeeds(aimed)
-    raise SetUpError(
-        "this Python can make no environment with pip (ensurepip is missing): install python3-venv, or uv"
-    )
+    raise SetUpError("this Python can make no environment with pip (ensurepip is missing): install python3-venv, or uv")
 
 
 def succeeds(command: Sequence[str]) -> bool:
@@ -251,16 +247,19 @@ def execute(command: Sequence[str], root: Path) -> NoReturn:
     os.execve(command[0], list(command), environment_for(root))
 
 
+def has_python(path: Path) -> bool:
+    """True for a Python file, or a folder with one in it (mypy takes an empty folder for a mistake)."""
+    return path.is_file() or any(path.rglob("*.py"))
+
+
 def lint(python: Path, root: Path) -> int:
     """Run every check even if an earlier one fails; 0 only if all pass."""
     tool = [str(python), "-m"]
-    import_rules = (
-        "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
-    )
+    import_rules = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
     checks = {
         "ruff check": [*tool, "ruff", "check", "."],
         "ruff format": [*tool, "ruff", "format", "--check", "."],
-        "mypy": [*tool, "mypy", "--strict", *[name for name in LINTED if (root / name).exists()]],
+        "mypy": [*tool, "mypy", "--strict", *[name for name in LINTED if has_python(root / name)]],
         "import rules": [str(python), "-c", import_rules],
     }
     failed = []

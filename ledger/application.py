@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from ledger.batches import Committer, Decides, Outcome, ProgramWriter
+from ledger.batches import Committer, Outcome, ProgramWriter
 from ledger.clicks import ClickWriter
 from ledger.desk import Desk, Meta
 from ledger.domain.access import IssueKey, RevokeKey
 from ledger.domain.click import RecordClick
 from ledger.domain.errors import NotFound, Refusal
-from ledger.domain.event import Answer, in_utc
+from ledger.domain.event import Answer, Command, in_utc
 from ledger.domain.ids import check_slug, program_id
 from ledger.domain.lifecycle import ApproveDue
 from ledger.domain.program import OpenProgram
@@ -73,7 +73,7 @@ class CommissionLedger:
             log.create_heads(cur, program_id(command.program), command.program, command.currency, self.clock())
         return self.execute(command.program, command, meta)
 
-    def execute(self, program: str, command: Decides, meta: Meta) -> Answer:
+    def execute(self, program: str, command: Command, meta: Meta) -> Answer:
         """One command, coalesced with those that other threads send at the same time.
 
         Raises Refusal (NotFound for an unknown program), or Unavailable when the database cannot be reached in time.
@@ -83,7 +83,7 @@ class CommissionLedger:
         except UnknownProgram:
             raise NotFound(f"program {program} does not exist") from None
 
-    def execute_many(self, program: str, commands: Sequence[Decides], meta: Meta) -> list[Outcome]:
+    def execute_many(self, program: str, commands: Sequence[Command], meta: Meta) -> list[Outcome]:
         """Commands in order, in as few commits as there are thousands of them; each succeeds or is refused alone."""
         writer = self._of(program)[0]
         outcomes: list[Outcome] = []
@@ -123,11 +123,12 @@ class CommissionLedger:
         """Try again to attribute the conversions that wait for their click; those whose wait has ended at an instant
         are decided by the other steps."""
         at = in_utc("now", at)
-        make = lambda order_id: AttributeWaiting(order_id=order_id, at=at)  # noqa: E731
-        yield from self._work_off(program, "waiting", None, make, meta)
+        yield from self._work_off(
+            program, "waiting", None, lambda order_id: AttributeWaiting(order_id=order_id, at=at), meta
+        )
 
     def _work_off(
-        self, program: str, status: str, at: datetime | None, make: Callable[[str], Decides], meta: Meta
+        self, program: str, status: str, at: datetime | None, make: Callable[[str], Command], meta: Meta
     ) -> Iterator[Progress]:
         done = 0
         tried: set[str] = set()
@@ -179,9 +180,7 @@ class CommissionLedger:
         answer = self._alone(program, command, meta, store)
         return IssuedKey(answer, key_id, f"{KEY_PREFIX}_{key_id}_{secret}")
 
-    def _store_key(
-        self, cur: Rows, id_: UUID, command: IssueKey, secret: str, meta: Meta, now: datetime
-    ) -> None:
+    def _store_key(self, cur: Rows, id_: UUID, command: IssueKey, secret: str, meta: Meta, now: datetime) -> None:
         issuer = f"rotation-by-{meta.actor}" if command.rotates else meta.actor
         cur.execute(
             "INSERT INTO api_keys (program_id, key_id, role, holder, holder_kind, affiliate_id, secret_hmac, issued_by,"
@@ -203,9 +202,7 @@ class CommissionLedger:
 
         return self._alone(program, RevokeKey(access_key_id=key_id), meta, store)
 
-    def _alone(
-        self, program: str, command: Decides, meta: Meta, also: Callable[[Rows, Desk], None]
-    ) -> Answer:
+    def _alone(self, program: str, command: Command, meta: Meta, also: Callable[[Rows, Desk], None]) -> Answer:
         try:
             outcome = self._of(program)[0].execute([(command, meta)], also)[0]
         except UnknownProgram:
@@ -236,5 +233,3 @@ class _Reading:
     def __exit__(self, *exc: object) -> None:
         self._cur.close()
         self._lent.__exit__(*exc)  # type: ignore[arg-type]
-
-

@@ -10,16 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Protocol
 
 import psycopg
 import psycopg_pool
 
 from ledger.desk import Desk, Memory, Meta
 from ledger.domain.errors import Refusal, Unavailable
-from ledger.domain.event import Answer, Decision
+from ledger.domain.event import Answer, Command
 from ledger.domain.ids import program_id
-from ledger.domain.view import Needs, View
 from ledger.store.database import Pool
 from ledger.store.log import Rows
 from ledger.store.vault import Secrets
@@ -31,17 +29,7 @@ PATIENCE_SECONDS = 1.6  # so that a caller hears 503 within two seconds
 _RETRY_CLASSES = ("08", "57P", "40001", "40P01", "55P03")
 
 
-class Decides(Protocol):
-    """A command of the domain."""
-
-    name: str
-
-    def needs(self) -> Needs: ...
-    def needs_then(self, view: View) -> Needs | None: ...
-    def decide(self, view: View) -> Decision: ...
-
-
-Item = tuple[Decides, Meta]
+Item = tuple[Command, Meta]
 Outcome = Answer | Refusal
 # called in the batch's transaction, after its events are written: (cursor, desk)
 Also = Callable[[Rows, Desk], None]
@@ -61,9 +49,7 @@ def retryable(error: BaseException) -> bool:
 class ProgramWriter:
     """Writes one program's books from this process. Thread-safe: one batch at a time."""
 
-    def __init__(
-        self, pool: Pool, secrets: Secrets, program: str, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, pool: Pool, secrets: Secrets, program: str, clock: Callable[[], datetime]) -> None:
         self.program, self.program_id = program, program_id(program)
         self._pool, self._secrets, self._clock = pool, secrets, clock
         self._memory = Memory()
@@ -123,7 +109,7 @@ class ProgramWriter:
                 also(cur, desk)
         return outcomes
 
-    def _decide(self, desk: Desk, command: Decides, meta: Meta) -> Outcome:
+    def _decide(self, desk: Desk, command: Command, meta: Meta) -> Outcome:
         desk.actor = meta.actor
         try:
             decision = command.decide(desk)
@@ -157,7 +143,7 @@ class Committer:
         self._mutex = threading.Lock()
         self._busy = False
 
-    def submit(self, command: Decides, meta: Meta) -> Answer:
+    def submit(self, command: Command, meta: Meta) -> Answer:
         """Decide and commit one command, together with whoever else waits. Raises its Refusal, or Unavailable."""
         if not self._coalesce:
             return _answer(self._writer.execute([(command, meta)])[0])

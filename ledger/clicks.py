@@ -88,7 +88,9 @@ class _Batch:
     def find_known(self, clicks: Sequence[RecordClick]) -> None:
         """Look up which of the clicks are in the log already, in one statement."""
         program = self._program_id
-        minted = [c.click_id or self._secrets.sign_click(program, c.affiliate_id, c.offer_id, c.occurred_at) for c in clicks]
+        minted = [
+            c.click_id or self._secrets.sign_click(program, c.affiliate_id, c.offer_id, c.occurred_at) for c in clicks
+        ]
         self._click_ids = minted
         self._ids = [stream_id(program, key(click_id)) for click_id in minted]
         self._cur.execute(
@@ -122,13 +124,9 @@ class _Batch:
             personal_key=subject,
         )
         position = self._next + len(self.rows)
-        self.rows.append(
-            Row(id_, 1, TOPIC, codec.encode_state(event), meta.actor, meta.key_id, meta.request_id, CAUSE)
-        )
+        self.rows.append(Row(id_, 1, TOPIC, codec.encode_state(event), meta.actor, meta.key_id, meta.request_id, CAUSE))
         if click.customer_id is not None:
-            self.touches.append(
-                (self._program_id, click.customer_id, click.occurred_at, position, id_, click.offer_id)
-            )
+            self.touches.append((self._program_id, click.customer_id, click.occurred_at, position, id_, click.offer_id))
         self._known[id_] = (position, event)
         return Answer("recorded", {"click_id": click_id}, position)
 

@@ -13,7 +13,17 @@ from uuid import UUID
 
 import msgspec
 
-from ledger.domain import access, adjustment, affiliate, conversion, coupon, exceptions, offer, program, reversal
+from ledger.domain import (
+    access,
+    adjustment,
+    affiliate,
+    conversion,
+    coupon,
+    exceptions,
+    offer,
+    program,
+    reversal,
+)
 from ledger.domain.click import ClickSeen, ClickToken
 from ledger.domain.click import key as click_key
 from ledger.domain.conversion import ConversionRecorded
@@ -259,7 +269,15 @@ class Desk:
             version = len(stream.records) + 1
             stream.records.append(
                 Recorded(
-                    stream.id, version, event, position, self.now, meta.actor, meta.key_id, meta.request_id, cause
+                    stream.id,
+                    version,
+                    event,
+                    position,
+                    self.now,
+                    meta.actor,
+                    meta.key_id,
+                    meta.request_id,
+                    cause,
                 )
             )
             stream.fresh += 1
@@ -287,12 +305,8 @@ class Desk:
         masters = [s for s in self._touched.values() if s.kind in MASTER_KINDS]
         last = head.next_position + len(self._rows) - 1
         master_position = last if masters else head.master_position
-        log.advance_head(
-            self._cur, self._program_id, "books", head, len(self._rows), self.now, master_position
-        )
-        books.post(
-            self._cur, self._program_id, head.generation, self._appended, self.now, memory.running
-        )
+        log.advance_head(self._cur, self._program_id, "books", head, len(self._rows), self.now, master_position)
+        books.post(self._cur, self._program_id, head.generation, self._appended, self.now, memory.running)
         touched = list(self._touched.values())
         sales = [
             (s.id, s.state, s.records[-1].position, s.began(ConversionRecorded))

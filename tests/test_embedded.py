@@ -44,9 +44,7 @@ class Client:
     """A child process that uses the server of a home."""
 
     def __init__(self, home: Path, *arguments: str, prefix: Sequence[str] = (), python: str = sys.executable):
-        path = os.pathsep.join(
-            [str(CHECKOUT), *(entry for entry in sys.path if entry.endswith("site-packages"))]
-        )
+        path = os.pathsep.join([str(CHECKOUT), *(entry for entry in sys.path if entry.endswith("site-packages"))])
         self.process = subprocess.Popen(
             [*prefix, python, "-P", "-c", CLIENT, str(home), *arguments],
             stdin=subprocess.PIPE,
@@ -255,18 +253,12 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebo
 
 def python_for(prefix: Sequence[str]) -> str:
     """A Python with our libraries that the other user may run, or skip."""
-    libraries = os.pathsep.join(
-        [str(CHECKOUT), *(entry for entry in sys.path if entry.endswith("site-packages"))]
-    )
+    libraries = os.pathsep.join([str(CHECKOUT), *(entry for entry in sys.path if entry.endswith("site-packages"))])
     env = {**os.environ, "PYTHONPATH": libraries}
     # It must also be able to start itself again, as the server's launcher does.
-    probe = (
-        "import ledger.store.embedded, subprocess as s, sys; s.run([sys.executable, '-c', ''], check=True)"
-    )
+    probe = "import ledger.store.embedded, subprocess as s, sys; s.run([sys.executable, '-c', ''], check=True)"
     for python in (sys.executable, "/usr/bin/python3"):
-        asked = subprocess.run(
-            [*prefix, python, "-P", "-c", probe], env=env, cwd="/", capture_output=True, check=False
-        )
+        asked = subprocess.run([*prefix, python, "-P", "-c", probe], env=env, cwd="/", capture_output=True, check=False)
         if asked.returncode == 0:
             return python
     pytest.skip("no Python here that another user may run")
@@ -314,9 +306,7 @@ def test_as_root_without_user_namespaces_it_runs_as_nobody(open_folder: Path) ->
 
 
 @as_root
-def test_as_nobody_where_nobody_may_pass_data_go_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_as_nobody_where_nobody_may_pass_data_go_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o700)
     home = tmp_path / "home"
     client = Client(home, "no-namespaces")

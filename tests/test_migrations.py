@@ -44,9 +44,7 @@ def start_process(url: str, folder: Path) -> subprocess.Popen[str]:
         "print(','.join(migrate(sys.argv[1], Path(sys.argv[2]))))"
     )
     env = {**os.environ, "PYTHONPATH": str(migrate.DIRECTORY.parent)}
-    return subprocess.Popen(
-        [sys.executable, "-c", code, url, str(folder)], stdout=subprocess.PIPE, text=True, env=env
-    )
+    return subprocess.Popen([sys.executable, "-c", code, url, str(folder)], stdout=subprocess.PIPE, text=True, env=env)
 
 
 def tables(conn: psycopg.Connection[tuple[object, ...]]) -> set[object]:
@@ -112,9 +110,7 @@ def test_killed_midway_leaves_whole_files_only(
 def test_a_failing_file_leaves_nothing_and_is_named_with_its_line(
     empty_database: store.Database, owner: psycopg.Connection[tuple[object, ...]], tmp_path: Path
 ) -> None:
-    write(
-        tmp_path, m0001_a="CREATE TABLE a (n int);", m0002_b="CREATE TABLE b (n int);\n\nSELECT nonsense;\n"
-    )
+    write(tmp_path, m0001_a="CREATE TABLE a (n int);", m0002_b="CREATE TABLE b (n int);\n\nSELECT nonsense;\n")
     with pytest.raises(MigrationError, match=r"0002_b\.sql, line 3: .*nonsense"):
         migrate.migrate(owner_url(empty_database), tmp_path)
     assert tables(owner) == {"a"}
@@ -163,9 +159,7 @@ def test_a_transform_changes_what_runs_and_not_what_is_recorded(
     assert migrate.migrate(url, tmp_path) == []
 
 
-def test_missing_roles_are_named(
-    empty_database: store.Database, server: EmbeddedServer, tmp_path: Path
-) -> None:
+def test_missing_roles_are_named(empty_database: store.Database, server: EmbeddedServer, tmp_path: Path) -> None:
     with psycopg.connect(server.superuser_url, autocommit=True) as admin:
         admin.execute("ALTER ROLE ledger_reader RENAME TO gone")
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import os
+import re
 import shutil
 import signal
 import stat
@@ -16,6 +18,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import run
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"
 
@@ -145,11 +149,48 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused(checkout: Checkout) -> No
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_checkout_that_is_not_ours_gets_its_environment_elsewhere(
-    checkout: Checkout, tmp_path: Path
-) -> None:
+def test_a_checkout_that_is_not_ours_gets_its_environment_elsewhere(checkout: Checkout, tmp_path: Path) -> None:
     checkout.root.chmod(stat.S_IRUSR | stat.S_IXUSR)
     code, out, err = checkout.run("x", LEDGER_HOME=str(tmp_path / "home"))
     assert (code, out[:4]) == (0, "1.0 "), err
     assert "not writable by you" in err
     checkout.root.chmod(stat.S_IRWXU)
+
+
+# --- the pieces that a healthy machine never shows -------------------------------------------------------
+
+
+def test_a_python_that_can_make_no_environment_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(run.SetUpError, match="install python3-venv, or uv"):
+        run.install_with_pip(tmp_path / ".venv", tmp_path / "requirements.lock")
+
+
+def test_an_old_python_hands_over_or_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert run.main(["test"]) == 1
+    assert "Python 3.11 or newer is needed; this is 3.9.18" in capsys.readouterr().err
+
+
+def test_an_environment_whose_python_is_gone_is_not_ready(tmp_path: Path) -> None:
+    run.write_stamp(tmp_path, "stamp")
+    assert not run.is_ready(tmp_path, "stamp")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    assert run.is_ready(tmp_path, "stamp")
+    assert not run.is_ready(tmp_path, "another lock's stamp")
+
+
+def test_the_lock_pins_everything_by_hash_and_names_no_address() -> None:
+    lock = (RUN.parent / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in lock
+    assert "index-url" not in lock
+    pinned = [line.split("==")[0] for line in lock.splitlines() if re.match(r"[a-z]", line)]
+    assert all("==" in line and line.endswith("\\") for line in lock.splitlines() if re.match(r"[a-z]", line))
+    wanted = re.findall(r"^[A-Za-z][\w-]*", (RUN.parent / "requirements.in").read_text("utf-8"), re.MULTILINE)
+    assert {name.lower() for name in wanted} <= set(pinned)

@@ -122,4 +122,7 @@ class RevokeKey(Command, frozen=True):
         body = {"key_id": self.access_key_id, "status": "revoked"}
         if state.revoked:
             return Decision([], Answer("unchanged", body, view.answered_at(key(self.access_key_id), KeyRevoked)))
-        return Decision([(key(self.access_key_id), KeyRevoked(access_key_id=self.access_key_id))], Answer("recorded", body))
+        return Decision(
+            [(key(self.access_key_id), KeyRevoked(access_key_id=self.access_key_id))],
+            Answer("recorded", body),
+        )

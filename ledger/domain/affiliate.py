@@ -79,9 +79,7 @@ def key(affiliate_id: str) -> str:
 def fold(state: AffiliateState | None, event: Event) -> AffiliateState:
     """AffiliateState after an event."""
     if isinstance(event, AffiliateEnrolled):
-        return AffiliateState(
-            event.affiliate_id, "applied", event.display_name, event.email, event.note
-        )
+        return AffiliateState(event.affiliate_id, "applied", event.display_name, event.email, event.note)
     assert state is not None
     state.decisions += 1
     state.status = _STATUS[type(event)]
@@ -169,5 +167,5 @@ class DecideAffiliate(Command, frozen=True):
             drafts.append((stream, AffiliateApproved(affiliate_id=self.affiliate_id)))
         else:
             reason = view.seal(stream, stream, f"reason.{state.decisions + 1}", self.reason)
-            drafts.append((stream, event_type(affiliate_id=self.affiliate_id, reason=reason)))  # type: ignore[call-arg]
+            drafts.append((stream, event_type(affiliate_id=self.affiliate_id, reason=reason)))
         return Decision(drafts, Answer("recorded", body))

@@ -229,7 +229,11 @@ def fold(state: ConversionState | None, event: Event) -> ConversionState:
             state.reversed_commission += event.amount
             state.deferred = [d for d in state.deferred if d.reversal_id != event.reversal_id]
             assert state.recorded is not None
-            if state.reversed_amount == state.recorded.amount and state.status in ("pending", "held", "approved"):
+            if state.reversed_amount == state.recorded.amount and state.status in (
+                "pending",
+                "held",
+                "approved",
+            ):
                 state.status = "reversed"
         case ConversionUnattributed():
             state.status, state.waits_until = "unattributed", None

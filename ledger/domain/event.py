@@ -89,6 +89,14 @@ class Command(Struct, frozen=True, kw_only=True, gc=False):
 
     name: ClassVar[str] = ""
 
+    def needs(self) -> Needs:
+        """What it will look at."""
+        raise NotImplementedError
+
+    def decide(self, view: View) -> Decision:
+        """The events it leads to, and the answer. Raises Refusal."""
+        raise NotImplementedError
+
     def needs_then(self, view: View) -> Needs | None:
         """What a command finds it needs once its first needs are loaded."""
         return None

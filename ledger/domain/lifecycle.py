@@ -68,9 +68,7 @@ class DecideConversion(Command, frozen=True):
     def _event(self, state: ConversionState, view: View) -> Event:
         assert state.accrued is not None
         stream = key(self.order_id)
-        reason = view.seal(
-            f"affiliate:{state.affiliate_id}", stream, f"reason.{state.decisions + 1}", self.reason
-        )
+        reason = view.seal(f"affiliate:{state.affiliate_id}", stream, f"reason.{state.decisions + 1}", self.reason)
         common = {
             "order_id": self.order_id,
             "affiliate_id": state.affiliate_id,

@@ -157,9 +157,7 @@ class PublishOffer(Command, frozen=True):
         if was is not None and (was.offer_name, was.landing_url) == (self.offer_name, self.landing_url):
             at = view.answered_at(key(self.offer_id), OfferPublished)
             return Decision([], Answer("unchanged", body, at))
-        published = OfferPublished(
-            offer_id=self.offer_id, offer_name=self.offer_name, landing_url=self.landing_url
-        )
+        published = OfferPublished(offer_id=self.offer_id, offer_name=self.offer_name, landing_url=self.landing_url)
         return Decision([(key(self.offer_id), published)], Answer("recorded", body))
 
 
@@ -291,9 +289,7 @@ class DecideTerms(Command, frozen=True):
         if proposed.proposed_by == view.actor:
             raise SamePerson()
         event: Event = (
-            proposed.terms
-            if self.approve
-            else TermsRejected(offer_id=self.offer_id, terms_version=self.terms_version)
+            proposed.terms if self.approve else TermsRejected(offer_id=self.offer_id, terms_version=self.terms_version)
         )
         drafts: list[Draft] = [(key(self.offer_id), event)]
         return Decision(drafts, Answer("recorded", body))

@@ -65,11 +65,7 @@ class OpenProgram(Command, frozen=True):
         """ProgramOpened, once. Raises DiffersFromOriginal."""
         body = {"program": self.program, "currency": self.currency, "zone": self.zone}
         if (was := view.program) is not None:
-            differs = [
-                f
-                for f in ("currency", "zone", "click_wait_hours")
-                if getattr(was, f) != getattr(self, f)
-            ]
+            differs = [f for f in ("currency", "zone", "click_wait_hours") if getattr(was, f) != getattr(self, f)]
             if differs:
                 raise DiffersFromOriginal(f"program {self.program}", differs)
             return Decision([], Answer("unchanged", body, view.answered_at(key(self.program), ProgramOpened)))

@@ -116,9 +116,7 @@ class RecordConversion(Command, frozen=True):
             items=self.items,
         )
 
-    def _again(
-        self, fact: ConversionRecorded, was: ConversionRecorded, state: ConversionState, view: View
-    ) -> Decision:
+    def _again(self, fact: ConversionRecorded, was: ConversionRecorded, state: ConversionState, view: View) -> Decision:
         _check_same(fact, was)
         assert state.answer is not None
         return Decision([], Answer("unchanged", state.answer, view.answered_at(key(self.order_id), ConversionRecorded)))
@@ -151,9 +149,7 @@ def exception_answer(raised: ExceptionRaised, view: View | None = None, stream: 
     return Answer("exception", body, position)
 
 
-def record(
-    fact: ConversionRecorded, state: ConversionState | None, view: View
-) -> Decision | ExceptionRaised:
+def record(fact: ConversionRecorded, state: ConversionState | None, view: View) -> Decision | ExceptionRaised:
     """Attribute and price a sale that is new, or say why it cannot be applied."""
     the_offer = view.offer(fact.offer_id)
     if the_offer is None:
@@ -206,15 +202,17 @@ def _cannot_earn(found: Attribution, fact: ConversionRecorded) -> ExceptionRaise
 
 def _outcome(fact: ConversionRecorded, terms: Terms, found: Attribution, view: View) -> Event:
     if found.waits:
-        assert fact.click_id is not None and view.program is not None
+        assert fact.click_id is not None
+        assert view.program is not None
         until = view.now + timedelta(hours=view.program.click_wait_hours)
         return AttributionDeferred(
-            order_id=fact.order_id, click_id=fact.click_id, until=until, traffic_position=view.traffic_position
+            order_id=fact.order_id,
+            click_id=fact.click_id,
+            until=until,
+            traffic_position=view.traffic_position,
         )
     if found.affiliate is None:
-        return ConversionUnattributed(
-            order_id=fact.order_id, traffic_position=view.traffic_position, steps=found.steps
-        )
+        return ConversionUnattributed(order_id=fact.order_id, traffic_position=view.traffic_position, steps=found.steps)
     amount, rounding_e4 = terms.commission(fact.amount)
     return CommissionAccrued(
         order_id=fact.order_id,
@@ -290,9 +288,7 @@ class AttributeWaiting(Command, frozen=True):
         if found.waits:
             return Decision([], Answer("unchanged", answer_waiting_still(fact, state.waits_until)))
         if found.affiliate is not None and found.affiliate.status not in ("approved", "suspended"):
-            found.steps[-1] = msgspec.structs.replace(
-                found.steps[-1], result=f"affiliate_{found.affiliate.status}"
-            )
+            found.steps[-1] = msgspec.structs.replace(found.steps[-1], result=f"affiliate_{found.affiliate.status}")
             found.affiliate = None
         outcome = _outcome(fact, terms, found, view)
         drafts: list[Draft] = [(stream, outcome)]

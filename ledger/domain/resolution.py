@@ -36,9 +36,7 @@ class RaiseException(Command, frozen=True):
             if differs:
                 raise DiffersFromOriginal(f"exception {self.exception_id}", differs)
             return Decision([], Answer("exception", body, view.answered_at(self.exception_id, ExceptionRaised)))
-        raised = ExceptionRaised(
-            exception_id=self.exception_id, type=self.type, detail=self.detail, fact=self.fact
-        )
+        raised = ExceptionRaised(exception_id=self.exception_id, type=self.type, detail=self.detail, fact=self.fact)
         return Decision([(self.exception_id, raised)], Answer("exception", body))
 
 

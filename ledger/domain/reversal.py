@@ -151,7 +151,11 @@ def _reverse(
     taken = rest if sale_amount is None else sale_amount
     if currency is not None and currency != sale.currency:
         return _exception(
-            reversal_id, "currency_mismatch", f"order {sale.order_id} is in {sale.currency}, not {currency}", state, fact
+            reversal_id,
+            "currency_mismatch",
+            f"order {sale.order_id} is in {sale.currency}, not {currency}",
+            state,
+            fact,
         )
     if taken > rest:
         detail = f"order {sale.order_id} has {rest} minor units left to reverse, not {taken}"
@@ -168,9 +172,7 @@ def _reverse(
     )
 
 
-def _exception(
-    reversal_id: str, type_: str, detail: str, state: ConversionState, fact: Struct
-) -> ExceptionRaised:
+def _exception(reversal_id: str, type_: str, detail: str, state: ConversionState, fact: Struct) -> ExceptionRaised:
     return ExceptionRaised(
         exception_id=key(reversal_id),
         type=type_,

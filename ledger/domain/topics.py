@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from ledger.domain import access, adjustment, affiliate, click, conversion, coupon, exceptions, offer, program, reversal
+from ledger.domain import (
+    access,
+    adjustment,
+    affiliate,
+    click,
+    conversion,
+    coupon,
+    exceptions,
+    offer,
+    program,
+    reversal,
+)
 from ledger.domain.event import Event, Fold
 
 EVENTS: tuple[type[Event], ...] = (

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from ledger.domain.adjustment import AdjustmentState
     from ledger.domain.affiliate import AffiliateState
     from ledger.domain.click import ClickSeen, ClickToken
-    from ledger.domain.conversion import ConversionState, ReversalState
+    from ledger.domain.conversion import ConversionState
     from ledger.domain.coupon import CouponState
     from ledger.domain.event import Event
     from ledger.domain.exceptions import ExceptionState
     from ledger.domain.offer import OfferState
     from ledger.domain.program import ProgramState
+    from ledger.domain.reversal import ReversalState
 
 
 class Needs(Struct):

@@ -82,9 +82,7 @@ def post(
     if not planned:
         return
     _load_missing(cur, program_id, generation, planned, running)
-    lines = [
-        line for position, transfers in planned for line in running.lines(position, recorded_at, transfers)
-    ]
+    lines = [line for position, transfers in planned for line in running.lines(position, recorded_at, transfers)]
     insert_lines(cur, program_id, generation, lines)
     store_balances(cur, program_id, generation, running)
 
@@ -97,9 +95,7 @@ def _load_missing(
     running: RunningBalances,
 ) -> None:
     amounts = running.amounts
-    wanted = {
-        (account, t.currency) for _, transfers in planned for t in transfers for account in (t.debit, t.credit)
-    }
+    wanted = {(account, t.currency) for _, transfers in planned for t in transfers for account in (t.debit, t.credit)}
     missing = wanted.difference(amounts)
     if not missing:
         return
@@ -124,7 +120,16 @@ def insert_lines(cur: Rows, program_id: UUID, generation: int, lines: Sequence[L
     params: list[Any] = []
     for line in lines:
         t = line.transfer
-        params += (program_id, generation, line.position, line.line_no, t.debit, t.credit, t.amount, t.currency)
+        params += (
+            program_id,
+            generation,
+            line.position,
+            line.line_no,
+            t.debit,
+            t.credit,
+            t.amount,
+            t.currency,
+        )
         params += (t.effective_at, line.recorded_at, t.affiliate_id, line.debit_balance, line.credit_balance)
     values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * len(lines))
     cur.execute(f"INSERT INTO journal ({JOURNAL_COLUMNS}) VALUES {values}", params)  # noqa: S608
@@ -207,7 +212,10 @@ def account_balances(
     params: dict[str, Any] = {"program_id": program_id, "affiliate_id": affiliate_id}
     if as_of.effective is not None:
         name = "select_effective_balances"
-        params |= {"position": 2**62 if as_of.position is None else as_of.position, "effective": as_of.effective}
+        params |= {
+            "position": 2**62 if as_of.position is None else as_of.position,
+            "effective": as_of.effective,
+        }
     elif as_of.position is not None:
         name = "select_balances_at_position"
         params["position"] = as_of.position
@@ -217,7 +225,7 @@ def account_balances(
     else:
         name = "select_affiliate_balances"
     cur.execute(QUERIES[name], params)
-    return list(cur)  # type: ignore[arg-type]
+    return list(cur)
 
 
 BALANCE_FIELDS = ("pending", "held", "payable", "in_transit", "paid")
@@ -255,9 +263,7 @@ def trial_balance(cur: Rows, program_id: UUID, as_of: AsOf) -> list[dict[str, An
     return [{"account": account, "currency": currency, "amount": amount} for account, currency, amount in rows]
 
 
-def entries(
-    cur: Rows, program_id: UUID, affiliate_id: str, after: tuple[int, int], limit: int
-) -> list[dict[str, Any]]:
+def entries(cur: Rows, program_id: UUID, affiliate_id: str, after: tuple[int, int], limit: int) -> list[dict[str, Any]]:
     """An affiliate's lines behind (position, line_no), oldest first."""
     cur.execute(
         QUERIES["select_entries"],
@@ -278,8 +284,6 @@ def entries(
 
 def lines_of(cur: Rows, program_id: UUID, positions: Sequence[int]) -> list[dict[str, Any]]:
     """The journal lines that some events made."""
-    cur.execute(
-        QUERIES["select_lines_of_positions"], {"program_id": program_id, "positions": list(positions)}
-    )
+    cur.execute(QUERIES["select_lines_of_positions"], {"program_id": program_id, "positions": list(positions)})
     names = ("position", "line_no", "debit", "credit", "amount", "currency", "effective_at")
     return [dict(zip(names, row, strict=True)) for row in cur]

@@ -32,8 +32,8 @@ def _row(program_id: UUID, touched: Touched) -> tuple[Any, ...]:
     assert sale is not None
     return (
         program_id, sale.order_id, originator_id, state.status, state.affiliate_id, sale.offer_id, sale.currency,
-        sale.amount, state.commission, state.reversed_amount, state.reversed_commission, sale.occurred_at, _due_at(state),
-        position,
+        sale.amount, state.commission, state.reversed_amount, state.reversed_commission, sale.occurred_at,
+        _due_at(state), position,
     )  # fmt: skip
 
 

@@ -72,7 +72,10 @@ class _Replay:
 
 
 def rebuild(
-    pool: Pool, program_id: UUID, progress: Callable[[RebuildProgress], None] = lambda _: None, replace: bool = False
+    pool: Pool,
+    program_id: UUID,
+    progress: Callable[[RebuildProgress], None] = lambda _: None,
+    replace: bool = False,
 ) -> RebuildReport:
     """Replay the log into a new generation, compare it with the live one, and make it live if they are equal.
 
@@ -136,9 +139,7 @@ def _copy_all(
 
 
 def _events(cur: log.Rows, program_id: UUID, after: int, upto: int) -> Iterator[TupleRow]:
-    cur.execute(
-        QUERIES["select_posting_events"], {"program_id": program_id, "after": after, "upto": upto}
-    )
+    cur.execute(QUERIES["select_posting_events"], {"program_id": program_id, "after": after, "upto": upto})
     return iter(cur.fetchall())
 
 
@@ -165,9 +166,7 @@ def _finish(writer: Connection[TupleRow], replay: _Replay, replace: bool) -> Reb
         if swap:
             cur.execute(QUERIES["swap_generation"], {"program_id": program_id, "built": generation})
         else:
-            raise _Differs(
-                RebuildReport(last, replay.lines, False, False, generation, different)
-            )
+            raise _Differs(RebuildReport(last, replay.lines, False, False, generation, different))
     return RebuildReport(last, replay.lines, different is None, True, generation, different)
 
 

@@ -19,9 +19,7 @@ _CLICK_COLUMNS = "e.position, e.topic, e.state, e.leaf_hash"
 def _seen(position: int, topic: str, state: str, leaf: bytes) -> ClickSeen:
     click = codec.decode_state(topic, state)
     assert isinstance(click, ClickRecorded)
-    return ClickSeen(
-        click.click_id, click.affiliate_id, click.offer_id, click.occurred_at, position, leaf.hex()
-    )
+    return ClickSeen(click.click_id, click.affiliate_id, click.offer_id, click.occurred_at, position, leaf.hex())
 
 
 def clicks(cur: Rows, program_id: UUID, ids: Sequence[UUID]) -> list[ClickSeen]:

@@ -93,14 +93,10 @@ def make_roles(server: EmbeddedServer) -> None:
             if role in present:
                 continue
             # Hashed here, so that the password appears in no statement and no log.
-            secret = conn.pgconn.encrypt_password(
-                server.password(role).encode(), role.encode(), b"scram-sha-256"
-            )
+            secret = conn.pgconn.encrypt_password(server.password(role).encode(), role.encode(), b"scram-sha-256")
             rights = sql.SQL("LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS NOREPLICATION PASSWORD")
             conn.execute(
-                sql.SQL("CREATE ROLE {} {} {}").format(
-                    sql.Identifier(role), rights, sql.Literal(secret.decode())
-                )
+                sql.SQL("CREATE ROLE {} {} {}").format(sql.Identifier(role), rights, sql.Literal(secret.decode()))
             )
 
 

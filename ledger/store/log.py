@@ -110,9 +110,7 @@ _PLACE = struct.Struct(">hi16siqi").pack  # 12 fields, program_id, position, and
 _VERSION = struct.Struct(">iq").pack
 
 
-def append(
-    cur: Rows, program_id: UUID, log: str, head: Head, rows: Sequence[Row], recorded_at: datetime
-) -> None:
+def append(cur: Rows, program_id: UUID, log: str, head: Head, rows: Sequence[Row], recorded_at: datetime) -> None:
     """Append rows at the head's positions, hashed. The caller holds the head's lock and advances it."""
     if len(rows) < COPY_FROM_ROWS:
         _insert(cur, program_id, log, head, rows, recorded_at)
@@ -121,9 +119,7 @@ def append(
             copy.write(_binary(program_id, log, head, rows, recorded_at))
 
 
-def _insert(
-    cur: Rows, program_id: UUID, log: str, head: Head, rows: Sequence[Row], recorded_at: datetime
-) -> None:
+def _insert(cur: Rows, program_id: UUID, log: str, head: Head, rows: Sequence[Row], recorded_at: datetime) -> None:
     if not rows:
         return
     prefix, instant = codec.line_prefix(program_id, log), codec.instant_text(recorded_at)
@@ -191,9 +187,7 @@ def uuid_array(ids: Iterable[UUID]) -> str:
     return "{" + ",".join(map(str, ids)) + "}"
 
 
-def select_streams(
-    cur: Rows, program_id: UUID, ids: Sequence[UUID], log: str = "books"
-) -> Iterator[Recorded]:
+def select_streams(cur: Rows, program_id: UUID, ids: Sequence[UUID], log: str = "books") -> Iterator[Recorded]:
     """Every event of some streams, by stream and version."""
     cur.execute(
         f"SELECT originator_id, originator_version, topic, state, position, recorded_at, actor, key_id, request_id,"  # noqa: S608

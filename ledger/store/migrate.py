@@ -144,9 +144,7 @@ def _missing(conn: Connection, migrations: Iterable[Migration]) -> list[Migratio
         if version not in files:
             raise MigrationError(f"{name} was applied to this database, but the file is missing")
         if files[version].name != name:
-            raise MigrationError(
-                f"{name} was applied to this database, but the file is now {files[version].name}"
-            )
+            raise MigrationError(f"{name} was applied to this database, but the file is now {files[version].name}")
         if files[version].sha256 != digest:
             raise MigrationError(
                 f"{name} was edited after it was applied; restore it, and put the change into a new file"
@@ -154,9 +152,7 @@ def _missing(conn: Connection, migrations: Iterable[Migration]) -> list[Migratio
     missing = [files[version] for version in sorted(files.keys() - applied.keys())]
     newest = max(applied, default=0)
     if missing and missing[0].version < newest:
-        raise MigrationError(
-            f"{missing[0].name} comes before {applied[newest][0]}, which was applied: number it anew"
-        )
+        raise MigrationError(f"{missing[0].name} comes before {applied[newest][0]}, which was applied: number it anew")
     return missing
 
 
@@ -187,8 +183,7 @@ def _apply(conn: Connection, migration: Migration, transform: Transform) -> None
 
 def _record(conn: Connection, migration: Migration) -> None:
     conn.execute(
-        "INSERT INTO schema_migrations (version, name, sha256, applied_at)"
-        " VALUES (%s, %s, %s, clock_timestamp())",
+        "INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES (%s, %s, %s, clock_timestamp())",
         (migration.version, migration.name, migration.sha256),
     )
 

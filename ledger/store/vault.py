@@ -7,6 +7,7 @@ the logs; deleting it erases the subject, and leaves every hash and total as it 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import os
 import secrets
@@ -58,10 +59,8 @@ def _own_key_file(path: Path) -> str:
             file.write(secrets.token_hex(32))
             file.flush()
             os.fsync(file.fileno())
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(draft, path)  # refuses to replace the key of whoever was first
-        except FileExistsError:
-            pass
     finally:
         draft.unlink(missing_ok=True)
     return path.read_text()
@@ -216,7 +215,5 @@ def seal_with(cipher: AESGCM, key: str, field: str, plain: bytes) -> str:
 
 def erase_subject(cur: Rows, program_id: UUID, subject: str) -> bool:
     """Delete a subject's data key. True if there was one."""
-    cur.execute(
-        "DELETE FROM vault.subject_keys WHERE program_id = %s AND subject = %s", (program_id, subject)
-    )
+    cur.execute("DELETE FROM vault.subject_keys WHERE program_id = %s AND subject = %s", (program_id, subject))
     return cur.rowcount > 0

@@ -1,0 +1,102 @@
+"""Who may do what: the one table of role × operation that is enforced, documented and tested."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger.domain.access import ROLES
+
+ADMIN, INGEST, MAKER, CHECKER, AUDITOR, AFFILIATE = ROLES
+
+_STAFF = (ADMIN, MAKER, CHECKER, AUDITOR)
+# operation id → the roles that may; 'affiliate' always means: of its own affiliate only.
+ACCESS: Final[dict[str, tuple[str, ...]]] = {
+    # affiliates
+    "enrolAffiliate": (ADMIN,),
+    "listAffiliates": _STAFF,
+    "getAffiliate": (*_STAFF, AFFILIATE),
+    "approveAffiliate": (ADMIN,),
+    "suspendAffiliate": (ADMIN,),
+    "reinstateAffiliate": (ADMIN,),
+    "closeAffiliate": (ADMIN,),
+    "getBalance": (*_STAFF, AFFILIATE),
+    "listEntries": (*_STAFF, AFFILIATE),
+    # offers, terms, coupons
+    "putOffer": (ADMIN,),
+    "listOffers": _STAFF,
+    "getOffer": _STAFF,
+    "publishTerms": (ADMIN,),
+    "approveTerms": (CHECKER,),
+    "rejectTerms": (CHECKER,),
+    "putCoupon": (ADMIN,),
+    "listCoupons": _STAFF,
+    "getCoupon": _STAFF,
+    # what the merchant's systems send
+    "recordClicks": (INGEST,),
+    "recordConversions": (INGEST,),
+    "recordReversal": (INGEST,),
+    "getConversion": (*_STAFF, INGEST),
+    # decisions about money
+    "holdConversion": (MAKER,),
+    "releaseConversion": (MAKER,),
+    "approveConversion": (MAKER,),
+    "rejectConversion": (MAKER,),
+    "proposeAdjustment": (MAKER,),
+    "listAdjustments": _STAFF,
+    "getAdjustment": _STAFF,
+    "approveAdjustment": (CHECKER,),
+    "rejectAdjustment": (CHECKER,),
+    "getTrialBalance": _STAFF,
+    "listExceptions": _STAFF,
+    "getException": _STAFF,
+    "resolveException": (MAKER,),
+    # the log and the keys
+    "listEvents": (AUDITOR,),
+    "issueKey": (ADMIN,),
+    "listKeys": (ADMIN, AUDITOR),
+    "rotateKey": (ADMIN,),
+    "revokeKey": (ADMIN,),
+}
+# Without a key: a link that visitors follow, and postbacks, which are signed instead.
+PUBLIC: Final[tuple[str, ...]] = ("followTrackingLink", "recordPostback", "recordPostbackByPost")
+
+
+def may(role: str, operation_id: str) -> bool:
+    """Whether a role may do an operation (an affiliate: with its own affiliate's records)."""
+    return role in ACCESS[operation_id]
+
+
+def as_markdown() -> str:
+    """The table as docs/access.md holds it."""
+    lines = [
+        "# Who may do what",
+        "",
+        "An access key has one role. This table is what the API enforces (`api/access.py`) and what",
+        "`tests/test_api_access.py` tries, cell by cell. Whatever is not marked answers 403.",
+        "",
+        "| operation | " + " | ".join(ROLES) + " |",
+        "|---|" + ":-:|" * len(ROLES),
+    ]
+    for operation_id, roles in ACCESS.items():
+        cells = [_cell(role, roles) for role in ROLES]
+        lines.append(f"| `{operation_id}` | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "own: a key of this role is bound to one affiliate. Any other affiliate's record answers exactly as one that",
+        "does not exist: 404.",
+        "",
+        "Personal fields of an affiliate (name, e-mail, note) are shown to `admin` and to the affiliate itself.",
+        "",
+        "Two people: whoever proposed an adjustment, or terms that reach back, cannot also decide it, whatever",
+        "their role (403); nobody issues a key to themselves (403).",
+        "",
+        "Without a key, but limited in rate: " + ", ".join(f"`{name}`" for name in PUBLIC) + " (postbacks are signed",
+        "instead), `/healthz`, `/readyz`, `/metrics`, `/docs` and `/openapi.json`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(role: str, roles: tuple[str, ...]) -> str:
+    if role not in roles:
+        return ""
+    return "own" if role == AFFILIATE else "✓"

@@ -1,0 +1,61 @@
+"""`ledger bench`: measure what the README promises, on this machine, now."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Sequence
+
+from benchmarks.harness import Plan, Row, document, say, table
+from benchmarks.world import World, world
+
+# name → module, imported when it is wanted
+SUBJECTS = {
+    "clicks": "benchmarks.clicks",
+    "conversions": "benchmarks.conversions",
+    "rebuild": "benchmarks.books",
+}
+RUNS = 5
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure, and print a table or (--json) one document. Returns 0 also when a goal was not met: that is a finding,
+    not a failure. Raises BenchmarkError when something did not do its work."""
+    wanted = _arguments().parse_args(argv)
+    plan = Plan(1 if wanted.quick else wanted.runs, wanted.quick)
+    rows: list[Row] = []
+    with world() as place:
+        for name in wanted.only or SUBJECTS:
+            say(f"{name} …")
+            rows += _measure(name, place, plan)
+    print(document(rows) if wanted.json else table(rows), flush=True)
+    return 0
+
+
+def _measure(name: str, place: World, plan: Plan) -> list[Row]:
+    rows: list[Row] = importlib.import_module(SUBJECTS[name]).measure(place, plan)
+    return rows
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ledger bench", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    parser.add_argument(
+        "--only", action="append", choices=list(SUBJECTS), metavar="NAME", help=f"one of {', '.join(SUBJECTS)}"
+    )
+    parser.add_argument("--runs", type=_at_least_one, default=RUNS, help=f"runs a contender (default {RUNS})")
+    parser.add_argument("--quick", action="store_true", help="one small run: shows that it works, not how fast")
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(main(sys.argv[1:]))

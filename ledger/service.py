@@ -1,0 +1,72 @@
+"""Opening the ledger from the environment: what the command line and the API both do before anything else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ledger.application import CommissionLedger, utc_now
+from ledger.store import migrate
+from ledger.store.database import Database, Pool, make_pool, open_database, preflight
+from ledger.store.embedded import default_home
+from ledger.store.vault import Secrets, load_master_key
+
+POOL_MAX = 16  # connections; the app's threads wait for one, never for the server
+START_TIMEOUT = 10.0  # seconds for the first connection, which a busy server may be slow to give
+
+
+@dataclass(frozen=True)
+class Service:
+    """An open ledger and what it stands on. embedded: the server is ours, in LEDGER_HOME or var/."""
+
+    ledger: CommissionLedger
+    pool: Pool
+    secrets: Secrets
+    database: Database
+    embedded: bool
+
+
+def is_embedded(env: Mapping[str, str] | None = None) -> bool:
+    """Whether the environment names no database, so that the embedded server is meant."""
+    return not (os.environ if env is None else env).get("DATABASE_URL")
+
+
+def home_of(env: Mapping[str, str] | None = None) -> Path | None:
+    """Where the master key's file lies: the embedded server's home, else LEDGER_HOME. None for an operator's own
+    database without one: then the key must come from the environment, for each host would make another."""
+    env = os.environ if env is None else env
+    if named := env.get("LEDGER_HOME"):
+        return Path(named).absolute()
+    return default_home() if is_embedded(env) else None
+
+
+@contextmanager
+def open_service(
+    env: Mapping[str, str] | None = None,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    coalesce: bool = True,
+    pool_min: int = 1,
+    pool_max: int = POOL_MAX,
+) -> Iterator[Service]:
+    """The ledger on the database that the environment names, checked before use.
+
+    Without DATABASE_URL the embedded server is started and migrated. Raises EmbeddedServerError, MigrationError,
+    MasterKeyMissing, StartupRefused (the database would not keep the ledger's promises, or migrations are missing),
+    psycopg_pool.PoolTimeout when the database does not answer.
+    """
+    env = os.environ if env is None else env
+    with open_database(env) as database:
+        embedded = is_embedded(env)
+        if embedded:
+            assert database.owner_url is not None
+            migrate.migrate(database.owner_url)
+        secrets = Secrets(load_master_key(home_of(env), env))
+        with make_pool(database.app_url, min_size=pool_min, max_size=pool_max, name="ledger") as pool:
+            with pool.connection(timeout=START_TIMEOUT) as conn:
+                preflight(conn)
+            yield Service(CommissionLedger(pool, secrets, clock, coalesce), pool, secrets, database, embedded)
