@@ -16,9 +16,8 @@ from api.access import ACCESS, AFFILIATE
 from api.errors import NO_SUCH_RECORD, Problem
 from ledger import reads
 from ledger.application import KEY_PREFIX, CommissionLedger
-from ledger.batches import Decides
 from ledger.desk import Meta
-from ledger.domain.event import Answer
+from ledger.domain.event import Answer, Command
 from ledger.domain.ids import program_id
 
 REMEMBERED_SECONDS = 2.0  # so that a revocation is in force within five
@@ -37,7 +36,7 @@ class Caller:
         self.ledger, self.program, self.program_id = ledger, program, program_id
         self.role, self.affiliate_id, self.meta = role, affiliate_id, meta
 
-    def execute(self, command: Decides) -> Answer:
+    def execute(self, command: Command) -> Answer:
         """Run a command as the caller. Raises Refusal."""
         return self.ledger.execute(self.program, command, self.meta)
 

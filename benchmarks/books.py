@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import psycopg
 
-from ledger.domain.ids import program_id
-from ledger.projections.rebuild import clear_old_generations, rebuild
-
 from benchmarks import stock
 from benchmarks.harness import BenchmarkError, Comparison, Plan, Row, Stopwatch, checkpoint, race
 from benchmarks.world import APPROVED_OF_TEN, BATCH, CURRENCY, OFFER, START, World, affiliate_of
+from ledger.domain.ids import program_id
+from ledger.projections.rebuild import clear_old_generations, rebuild
 
 COMPARISONS = (
     Comparison(

@@ -8,16 +8,16 @@ from uuid import UUID
 import msgspec
 import psycopg
 from eventsourcing.persistence import StoredEvent
-from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from eventsourcing.postgres import PostgresApplicationRecorder
 from psycopg.rows import TupleRow
-
-from ledger.domain.event import Answer
-from ledger.domain.ids import program_id
-from ledger.store.log import COLUMNS
 
 from benchmarks import stock
 from benchmarks.harness import BenchmarkError, Comparison, Plan, Row, Stopwatch, checkpoint, race
-from benchmarks.world import META, OFFER, START, World, affiliate_of
+from benchmarks.world import META, OFFER, World, affiliate_of
+from ledger.domain.click import RecordClick
+from ledger.domain.event import Answer
+from ledger.domain.ids import program_id
+from ledger.store.log import COLUMNS
 
 BATCH = 5_000
 STOCK_BATCH = 1_000
@@ -26,9 +26,7 @@ AGAIN_OF = 100  # one line in so many was sent before
 WORK = "clicks: NDJSON to committed, 5,000 a batch"
 COMPARISONS = (
     Comparison(WORK, "ours", "binary COPY of the same rows into an identical, indexed table", "copy", 0.4, "rows/s"),
-    Comparison(
-        WORK, "ours", "stock PostgresApplicationRecorder.insert_events, 1,000 a batch", "stock", 2.0, "rows/s"
-    ),
+    Comparison(WORK, "ours", "stock PostgresApplicationRecorder.insert_events, 1,000 a batch", "stock", 2.0, "rows/s"),
     Comparison(WORK, "ours", "the same COPY of bytes that were packed beforehand", "packed", None, "rows/s"),
 )
 
@@ -62,6 +60,14 @@ def body(first: int, count: int) -> bytes:
     return b"\n".join(msgspec.json.encode(line(number)) for number in numbers) + b"\n"
 
 
+_decode_line = msgspec.json.Decoder(RecordClick).decode
+
+
+def decode(text: bytes) -> list[RecordClick]:
+    """The clicks of an NDJSON body."""
+    return [_decode_line(line) for line in text.splitlines() if line]
+
+
 class Clicks:
     """The contenders. Each run of ours makes the rows that the others then write."""
 
@@ -77,7 +83,7 @@ class Clicks:
         for table in ("copied_rows", "copied_bytes"):
             self.owner.execute(f"CREATE TABLE {table} (LIKE traffic_events INCLUDING ALL)".encode())
         self.owner.commit()
-        self.datastore = PostgresDatastore(**stock.connection(world.server))
+        self.datastore = stock.datastore(world.server)
         self.recorder = PostgresApplicationRecorder(self.datastore, events_table_name="click_events")
         self.recorder.create_table()
 
@@ -132,20 +138,28 @@ class Clicks:
         """psycopg's own binary COPY of ready Python rows, in as many commits as ours."""
         watch = Stopwatch()
         for rows in self.rows:
-            with watch.running(), self.owner.transaction(), self.owner.cursor() as cur:
-                with cur.copy(f"COPY copied_rows ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.set_types(COLUMN_TYPES)
-                    for row in rows:
-                        copy.write_row(row)
+            with (
+                watch.running(),
+                self.owner.transaction(),
+                self.owner.cursor() as cur,
+                cur.copy(f"COPY copied_rows ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy,
+            ):
+                copy.set_types(COLUMN_TYPES)
+                for row in rows:
+                    copy.write_row(row)
         return watch.rate(sum(map(len, self.rows)))
 
     def copy_packed(self) -> float:
         """The server's part alone: bytes that the server itself packed."""
         watch = Stopwatch()
         for packed in self.packed:
-            with watch.running(), self.owner.transaction(), self.owner.cursor() as cur:
-                with cur.copy(f"COPY copied_bytes ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.write(packed)
+            with (
+                watch.running(),
+                self.owner.transaction(),
+                self.owner.cursor() as cur,
+                cur.copy(f"COPY copied_bytes ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy,
+            ):
+                copy.write(packed)
         return watch.rate(sum(map(len, self.rows)))
 
     def stock(self) -> float:

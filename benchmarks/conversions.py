@@ -6,15 +6,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from benchmarks import stock
+from benchmarks.harness import BenchmarkError, Comparison, Plan, Row, Stopwatch, checkpoint, race
+from benchmarks.world import BATCH, CURRENCY, META, OFFER, RATE_BPS, START, World, affiliate_of, must_be_recorded
 from ledger.domain.click import RecordClick
 from ledger.domain.ids import program_id
 from ledger.domain.money import percent_of
 from ledger.domain.recording import RecordConversion
 from ledger.projections import books
-
-from benchmarks import stock
-from benchmarks.harness import BenchmarkError, Comparison, Plan, Row, Stopwatch, checkpoint, race
-from benchmarks.world import BATCH, CURRENCY, META, OFFER, RATE_BPS, START, World, affiliate_of, must_be_recorded
 
 WORK = "conversions: attributed by click, priced, booked, committed, 1,000 a batch"
 COMPARISONS = (
@@ -69,9 +68,7 @@ class Conversions:
         self.program = world.open_program("conversions")
         for start in range(0, self.clicks, BATCH):
             clicks = [
-                RecordClick(
-                    click_id=f"click-{n}", affiliate_id=affiliate_of(n), offer_id=OFFER, occurred_at=START
-                )
+                RecordClick(click_id=f"click-{n}", affiliate_id=affiliate_of(n), offer_id=OFFER, occurred_at=START)
                 for n in range(start, start + BATCH)
             ]
             must_be_recorded(world.ledger.record_clicks(self.program, clicks, META))
@@ -120,11 +117,9 @@ class Conversions:
 
     def _stock(self, at_once: int) -> float:
         sold = self._sales(self.stock_count)
-        stock.forget(self.world.server)
+        stock.forget_events(self.world.server)
         watch = Stopwatch()
         with stock.start_runner(self.env) as runner:
-            # what is there already is another run's
-            stock.skip_to_end(runner)
             with watch.running():
                 for start in range(0, len(sold), at_once):
                     made = [_aggregate(sale) for sale in sold[start : start + at_once]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
@@ -19,17 +19,27 @@ from eventsourcing.projection import Projection, ProjectionRunner
 from eventsourcing.utils import get_topic
 from psycopg.sql import SQL, Identifier
 
+from benchmarks.harness import BenchmarkError
 from ledger.store import database as store
 from ledger.store.embedded import EmbeddedServer
-
-from benchmarks.harness import BenchmarkError
 
 DATABASE = "stock"
 WAIT_SECONDS = 600.0
 
 
-def connection(server: EmbeddedServer) -> dict[str, str]:
-    """Where the library's tables are: a database of their own on the same server."""
+def datastore(server: EmbeddedServer) -> PostgresDatastore:
+    """The library's connections to a database of its own on the same server."""
+    place = _place(server)
+    return PostgresDatastore(place["dbname"], place["host"], place["port"], place["user"], place["password"])
+
+
+def environment(server: EmbeddedServer) -> dict[str, str]:
+    """The library's own settings for it; everything not named is the library's default."""
+    place = {f"POSTGRES_{name.upper()}": value for name, value in _place(server).items()}
+    return {"PERSISTENCE_MODULE": "eventsourcing.postgres", **place}
+
+
+def _place(server: EmbeddedServer) -> dict[str, str]:
     store.make_database(server, DATABASE)
     url = urlsplit(server.url(DATABASE, "ledger_owner"))
     return {
@@ -39,12 +49,6 @@ def connection(server: EmbeddedServer) -> dict[str, str]:
         "user": url.username or "",
         "password": unquote(url.password or ""),
     }
-
-
-def environment(server: EmbeddedServer) -> dict[str, str]:
-    """The library's own settings for it; everything not named is the library's default."""
-    place = {f"POSTGRES_{name.upper()}": value for name, value in connection(server).items()}
-    return {"PERSISTENCE_MODULE": "eventsourcing.postgres", **place}
 
 
 class Sale(Aggregate):
@@ -175,9 +179,7 @@ Runner = ProjectionRunner[Sales, BalancesView]
 
 def start_runner(env: dict[str, str]) -> Runner:
     """Application and projection; the projection follows in a thread of its own from here on."""
-    return ProjectionRunner(
-        application_class=Sales, projection_class=Balances, view_class=BalancesView, env=env
-    )
+    return ProjectionRunner(application_class=Sales, projection_class=Balances, view_class=BalancesView, env=env)
 
 
 def wait_for(runner: Runner, position: int) -> None:
@@ -198,29 +200,21 @@ def wait_for(runner: Runner, position: int) -> None:
             raise BenchmarkError(f"the stock projection did not reach {position}")
 
 
-def skip_to_end(runner: Runner) -> None:
-    """Wait until the projection has seen what earlier runs left, then empty its view."""
-    last = runner.app.recorder.max_notification_id()
-    if last:
-        wait_for(runner, last)
-        runner.view.goal = 0
-        runner.view.reached.clear()
-
-
 def forget_events(server: EmbeddedServer) -> None:
     """Empty the application's log, and undo the projection."""
     forget(server)
-    _delete(server, "sales_events")
+    _empty(server, "sales_events", "TRUNCATE sales_events")
 
 
 def forget(server: EmbeddedServer) -> None:
     """Undo the projection, so that a runner starts from the beginning."""
-    _delete(server, "owed")
-    _delete(server, "balances_tracking", " WHERE application_name = 'sales'")
+    _empty(server, "owed", "TRUNCATE owed")
+    _empty(server, "balances_tracking", "DELETE FROM balances_tracking WHERE application_name = 'sales'")
 
 
-def _delete(server: EmbeddedServer, table: str, which: str = "") -> None:
+def _empty(server: EmbeddedServer, table: str, statement: LiteralString) -> None:
+    store.make_database(server, DATABASE)
     with psycopg.connect(server.url(DATABASE, "ledger_owner")) as conn:
         found = conn.execute("SELECT to_regclass(%s)", (table,)).fetchone()
         if found is not None and found[0] is not None:
-            conn.execute(f"DELETE FROM {table}{which}".encode())  # noqa: S608 - names of this module
+            conn.execute(statement)

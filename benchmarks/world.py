@@ -13,11 +13,12 @@ from pathlib import Path
 
 import psycopg
 
+from benchmarks.harness import BenchmarkError, say
 from ledger.application import CommissionLedger
-from ledger.batches import Decides, Outcome
+from ledger.batches import Outcome
 from ledger.desk import Meta
 from ledger.domain.affiliate import DecideAffiliate, EnrolAffiliate
-from ledger.domain.event import Answer
+from ledger.domain.event import Answer, Command
 from ledger.domain.lifecycle import ApproveDue
 from ledger.domain.offer import PublishOffer, PublishTerms
 from ledger.domain.program import OpenProgram
@@ -28,8 +29,6 @@ from ledger.store.database import Database, Pool
 from ledger.store.embedded import EmbeddedServer, default_home
 from ledger.store.migrate import migrate
 from ledger.store.vault import Secrets
-
-from benchmarks.harness import BenchmarkError, say
 
 AFFILIATES = 50
 OFFER = "offer-1"
@@ -83,7 +82,7 @@ class World:
         self.do(program, [DecideAffiliate(affiliate_id=name, decision="approve") for name in names])
         return program
 
-    def do(self, program: str, commands: Sequence[Decides]) -> None:
+    def do(self, program: str, commands: Sequence[Command]) -> None:
         """Commands of which each must be recorded. Raises BenchmarkError."""
         must_be_recorded(self.ledger.execute_many(program, commands, META))
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from ledger.domain import offer
 from ledger.domain.errors import InvalidInput, NotFound, Unavailable
-from ledger.domain.event import fold_all
+from ledger.domain.event import Event, fold_all
 from ledger.domain.ids import check_slug, program_id
 from ledger.domain.offer import OfferState
 from ledger.store import log as store
@@ -31,7 +31,8 @@ WAIT_SECONDS = 0.5  # how long a visitor waits for an answer that is not in memo
 RETRY_SECONDS = 0.5
 UNKNOWN_SECONDS = 1.0  # for how long 'does not exist' is believed
 MOST_PROGRAMS = 5_000
-WARM_PROGRAMS = 500
+WARM_PROGRAMS = 1_000
+WARM_AT_ONCE = 20
 MOST_AFFILIATES = 100_000
 MOST_UNKNOWN = 5_000
 
@@ -182,23 +183,21 @@ class Links:
             self._thread.start()
 
     def _run(self) -> None:
-        warm = False
+        cold: list[str] | None = None  # programs to load while nobody waits; None: not looked up yet
         while True:
             with self._changed:
-                pause = 0.0 if not warm else RETRY_SECONDS if self._failed else REFRESH_SECONDS
+                pause = RETRY_SECONDS if self._failed else 0.0 if cold or cold is None else REFRESH_SECONDS
                 self._changed.wait_for(lambda: self._wanted or self._closing, timeout=pause)
                 if self._closing:
                     return
                 asked, wanted = self._asked, self._wanted
                 self._wanted = {}
                 self._round_began = time.monotonic()
-                for program in self._in_use():
+                for program in [*self._in_use(), *(cold or ())[:WARM_AT_ONCE]]:
                     wanted.setdefault(program, set())
             try:
-                self._round(wanted)
-                if not warm:
-                    self._warm_up()
-                    warm = True
+                found = self._round(wanted, list_programs=cold is None)
+                cold = found if cold is None else cold[WARM_AT_ONCE:]
                 failed = False
             except Exception as error:
                 failed = True
@@ -209,28 +208,23 @@ class Links:
                 if not failed:
                     self._answered = asked
                 self._changed.notify_all()
-            if failed:
-                time.sleep(RETRY_SECONDS)
 
     def _in_use(self) -> list[str]:
-        """The programs that were asked about since they were loaded; all of one, to try again after a failure."""
-        used = [name for name, one in self._programs.items() if one.used_at >= one.loaded_at]
-        return used or (list(self._programs)[-1:] if self._failed else [])
+        """The programs that were asked about since they were loaded."""
+        return [name for name, one in self._programs.items() if one.used_at >= one.loaded_at]
 
-    def _round(self, wanted: dict[str, set[str]]) -> None:
+    def _round(self, wanted: dict[str, set[str]], *, list_programs: bool) -> list[str]:
+        """Load programs. Returns the newest of all that there are, if asked to (across programs, once in a life):
+        they are to be known when an outage begins."""
         with self._pool.connection() as conn, conn.cursor() as cur:
             for program, affiliates in wanted.items():
                 self._load(cur, program, affiliates)
-            if not wanted:
-                cur.execute("SELECT 1")
-
-    def _warm_up(self) -> None:
-        """Load the newest programs, so that they are known when an outage begins. Asks across programs, once."""
-        with self._pool.connection() as conn, conn.cursor() as cur:
+            if not list_programs:
+                if not wanted:
+                    cur.execute("SELECT 1")  # is it there again?
+                return []
             cur.execute("SELECT program FROM programs ORDER BY opened_at DESC LIMIT %s", (WARM_PROGRAMS,))
-            for (program,) in cur.fetchall():
-                if program not in self._programs:
-                    self._load(cur, program, ())
+            return [program for (program,) in cur if program not in self._programs]
 
     def _load(self, cur: Rows, program: str, affiliates: Iterable[str]) -> None:
         id_, began = program_id(program), time.monotonic()
@@ -262,7 +256,7 @@ def _landing_pages(cur: Rows, id_: UUID, after: int) -> dict[str, str]:
         "SELECT originator_id FROM directory WHERE program_id = %s AND kind = 'offer' AND position > %s",
         (id_, after),
     )
-    streams: dict[UUID, list[offer.Event]] = {stream: [] for (stream,) in cur.fetchall()}
+    streams: dict[UUID, list[Event]] = {stream: [] for (stream,) in cur.fetchall()}
     if not streams:
         return {}
     for record in store.select_streams(cur, id_, list(streams)):

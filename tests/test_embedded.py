@@ -197,6 +197,7 @@ def test_a_first_start_that_was_killed_is_done_again(home: Path) -> None:
         assert is_up(server.superuser_url)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_neither_stops_the_server_nor_keeps_it(home: Path) -> None:
     with EmbeddedServer.start(home) as server:
         child = os.fork()

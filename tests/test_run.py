@@ -174,7 +174,7 @@ def test_an_old_python_hands_over_or_says_what_it_needs(
     monkeypatch.setattr(sys, "version_info", (3, 9, 18))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert run.main(["test"]) == 1
-    assert "Python 3.11 or newer is needed; this is 3.9.18" in capsys.readouterr().err
+    assert "Python 3.11 or newer is needed, this is 3.9.18" in capsys.readouterr().err
 
 
 def test_an_environment_whose_python_is_gone_is_not_ready(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ class ReversalDeferred(Event, frozen=True):
 
 
 class ConversionState(Struct):
-    """recorded None: only an exception or early reversals so far. commission: accrued; the rest is what was
+    """recorded None: only an exception (kept_exception) or early reversals so far. commission: accrued; the rest is what was
     taken back of it. status: see the module's first line ('none' before it is recorded)."""
 
     recorded: ConversionRecorded | None = None
@@ -184,7 +184,8 @@ class ConversionState(Struct):
     held_by_suspension: bool = False
     answer: dict[str, Any] | None = None
     decisions: int = 0
-    open_exception: ExceptionRaised | None = None
+    kept_exception: ExceptionRaised | None = None
+    exception_open: bool = False
 
     @property
     def outstanding(self) -> int:
@@ -244,9 +245,12 @@ def fold(state: ConversionState | None, event: Event) -> ConversionState:
         case ReversalDeferred():
             state.deferred = [*state.deferred, event]
         case ExceptionRaised():
-            state.open_exception = event
+            state.kept_exception, state.exception_open = event, True
         case ExceptionResolved():
-            state.open_exception = None
+            # a dismissed one stays: whoever sends the same fact again is told the same again
+            state.exception_open = False
+            if event.action == "retry":
+                state.kept_exception = None
         case _:
             _fold_decision(state, event)
     return state

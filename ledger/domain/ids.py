@@ -6,7 +6,7 @@ import hashlib
 import re
 import unicodedata
 from typing import Annotated
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, UUID, SafeUUID, uuid5
 
 from msgspec import Meta
 
@@ -33,15 +33,21 @@ def program_id(program: str) -> UUID:
     return uuid5(NAMESPACE, f"program:{program}")
 
 
+_CLEAR = ~(0xF000 << 64 | 0xC000 << 48)
+_VERSION_5 = 0x5000 << 64 | 0x8000 << 48
+_new, _set = object.__new__, object.__setattr__
+
+
 def stream_id(program: UUID, key: str) -> UUID:
-    """uuid5(program, "kind:external-id"), written out because uuid.uuid5 takes three times as long.
+    """uuid5(program, "kind:external-id"), in half the time of uuid.uuid5: several a command are made.
 
     key: "kind:external-id". Source: RFC 9562, section 5.5.
     """
-    digest = bytearray(hashlib.sha1(program.bytes + key.encode(), usedforsecurity=False).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    return UUID(bytes=bytes(digest))
+    digest = hashlib.sha1(program.bytes + key.encode(), usedforsecurity=False).digest()
+    made = _new(UUID)
+    _set(made, "int", int.from_bytes(digest[:16], "big") & _CLEAR | _VERSION_5)
+    _set(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 def check_slug(field: str, value: str) -> str:

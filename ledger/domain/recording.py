@@ -85,10 +85,12 @@ class RecordConversion(Command, frozen=True):
         if state is not None:
             if state.recorded is not None:
                 return self._again(fact, state.recorded, state, view)
-            if state.open_exception is not None:
-                was = msgspec.convert(state.open_exception.fact, ConversionRecorded, strict=False)
-                _check_same(fact, was)
-                return Decision([], exception_answer(state.open_exception, view, stream))
+            if state.kept_exception is not None:
+                was = msgspec.convert(state.kept_exception.fact, ConversionRecorded, strict=False)
+                if state.exception_open or fact == was:
+                    _check_same(fact, was)
+                    return Decision([], exception_answer(state.kept_exception, view, stream))
+                # dismissed, and corrected: a sale like any other
         recorded = record(fact, state, view)
         if isinstance(recorded, ExceptionRaised):
             return Decision([(stream, recorded)], exception_answer(recorded))

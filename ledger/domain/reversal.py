@@ -35,10 +35,10 @@ class ReversalRecorded(Event, frozen=True):
 
 
 class ReversalState(Struct):
-    """What was reported, and the exception that keeps it from being applied, if one is open."""
+    """What was reported, and the exception that keeps it from being applied, open or dismissed, if there is one."""
 
     recorded: ReversalRecorded
-    open_exception: ExceptionRaised | None = None
+    kept_exception: ExceptionRaised | None = None
 
 
 def key(reversal_id: str) -> str:
@@ -52,9 +52,9 @@ def fold(state: ReversalState | None, event: Event) -> ReversalState:
         return ReversalState(event)
     assert state is not None
     if isinstance(event, ExceptionRaised):
-        state.open_exception = event
-    elif isinstance(event, ExceptionResolved):
-        state.open_exception = None
+        state.kept_exception = event
+    elif isinstance(event, ExceptionResolved) and event.action == "retry":
+        state.kept_exception = None
     return state
 
 
@@ -119,8 +119,8 @@ def _again(fact: ReversalRecorded, was: ReversalState, view: View) -> Decision:
     if differs:
         raise DiffersFromOriginal(f"reversal {fact.reversal_id}", differs)
     at = view.answered_at(key(fact.reversal_id), ReversalRecorded)
-    if was.open_exception is not None:
-        return Decision([], Answer("exception", _exception_body(was.open_exception), at))
+    if was.kept_exception is not None:
+        return Decision([], Answer("exception", _exception_body(was.kept_exception), at))
     return Decision([], Answer("unchanged", _body(fact), at))
 
 

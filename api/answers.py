@@ -1,0 +1,87 @@
+"""Answers: JSON straight from the domain's values, with an ETag on what was read and a position on what was written."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from flask import Response, request
+
+from api.errors import Problem, problem_of
+from ledger.domain.errors import Refusal
+from ledger.domain.event import Answer
+
+JSON = "application/json"
+_encode = msgspec.json.Encoder().encode
+
+STATUS_OF_OUTCOME = {"recorded": 201, "unchanged": 200, "exception": 202}
+
+
+def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A value as JSON."""
+    return Response(_encode(body), status, headers, content_type=JSON)
+
+
+def read(body: Any) -> Response:
+    """What a GET found, with its ETag; 304 when the caller has it already."""
+    raw = _encode(body)
+    tag = blake2b(raw, digest_size=12).hexdigest()
+    if "If-None-Match" in request.headers and request.if_none_match.contains_weak(tag):
+        return Response(status=304, headers={"ETag": f'"{tag}"'})
+    return Response(raw, 200, {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}, content_type=JSON)
+
+
+def status_of(answer: Answer, creates: bool = True) -> int:
+    """201 for what is new (200 where nothing is created), 200 for what was there, 202 for what is kept as an
+    exception."""
+    return 200 if answer.outcome == "recorded" and not creates else STATUS_OF_OUTCOME[answer.outcome]
+
+
+def written(answer: Answer, creates: bool = True) -> Response:
+    """The answer to a write: the domain's body and the position."""
+    body = answer.body
+    body["position"] = answer.position
+    return Response(_encode(body), status_of(answer, creates), content_type=JSON)
+
+
+def line_result(number: int, outcome: Answer | Refusal | Problem) -> dict[str, Any]:
+    """What became of one line of NDJSON."""
+    if isinstance(outcome, Answer):
+        return {"line": number, "status": status_of(outcome), **outcome.body, "position": outcome.position}
+    problem = problem_of(outcome) if isinstance(outcome, Refusal) else outcome
+    return {"line": number, **problem.document()}
+
+
+def ndjson(results: Sequence[Mapping[str, Any]]) -> Response:
+    """One result a line."""
+    return Response(msgspec.json.Encoder().encode_lines(results), 200, content_type="application/x-ndjson")
+
+
+# --- pages -------------------------------------------------------------------------------------------------
+
+
+def cursor(*place: str | int) -> str:
+    """An opaque cursor of a place in a list."""
+    return base64.urlsafe_b64encode(_encode(place)).rstrip(b"=").decode()
+
+
+def place(after: str | None, *kinds: type) -> tuple[Any, ...] | None:
+    """The place that a cursor says. Raises Problem 422 for one that we did not make."""
+    if not after:
+        return None
+    try:
+        raw = base64.b64decode(after + "=" * (-len(after) % 4), altchars=b"-_", validate=True)
+        return msgspec.json.decode(raw, type=tuple[kinds])  # type: ignore[valid-type]
+    except ValueError:
+        errors = [{"parameter": "after", "detail": "must be the next of an earlier page"}]
+        raise Problem(422, "The cursor is not one of ours.", code="invalid_input", errors=errors) from None
+
+
+def page(items: Sequence[Any], limit: int, next_of: Callable[[Any], str]) -> dict[str, Any]:
+    """{"items", "next"} of a list that was asked for one more than limit."""
+    more = len(items) > limit
+    shown = list(items[:limit])
+    return {"items": shown, "next": next_of(shown[-1]) if more else None}

@@ -1,0 +1,60 @@
+"""Ids in paths. An id of somebody else's system may hold any printable character, `/` included (sent as %2F)."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+from flask import Flask
+from werkzeug.routing import BaseConverter, ValidationError
+
+LONGEST_POSITION = 10**18
+
+
+class SlugConverter(BaseConverter):
+    """A program, affiliate or offer."""
+
+    regex = r"[A-Za-z0-9._-]{1,64}"
+
+
+class ExternalIdConverter(BaseConverter):
+    """An order, coupon or adjustment, NFC-normalised. A server decodes %2F before we see it, so this takes slashes;
+    what follows an id in a path (/hold, /reversals …) is told apart by standing last."""
+
+    part_isolating = False
+    regex = ".+?"
+    longest = 128
+
+    def to_python(self, value: str) -> str:
+        """Raises ValidationError, which means 404, for what cannot be an id."""
+        if not value.isascii():
+            value = unicodedata.normalize("NFC", value)
+        # U+FFFD stands where the path was not UTF-8: whatever id that was, it is not this one
+        if len(value) > self.longest or not value.isprintable() or "\ufffd" in value:
+            raise ValidationError()
+        return value
+
+
+class RecordKeyConverter(ExternalIdConverter):
+    """An exception: the kind of its record and that record's id."""
+
+    longest = 160
+
+
+def register(app: Flask) -> None:
+    """Make the converters known, and keep // in an id from being merged."""
+    app.url_map.converters |= {"slug": SlugConverter, "ext": ExternalIdConverter, "record": RecordKeyConverter}
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = True
+
+
+def schemas() -> list[tuple[type[BaseConverter], Any]]:
+    """(converter, its OpenAPI schema as a function of the converter)."""
+    slug = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+    external = {"type": "string", "minLength": 1, "maxLength": 128}
+    record = {"type": "string", "minLength": 1, "maxLength": 160}
+    return [
+        (SlugConverter, lambda _: slug),
+        (ExternalIdConverter, lambda _: external),
+        (RecordKeyConverter, lambda _: record),
+    ]

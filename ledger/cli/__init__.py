@@ -1,0 +1,70 @@
+"""The `ledger` command: `ledger VERB --help` explains each verb."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+import psycopg
+import psycopg_pool
+
+from ledger.cli import importing, money, operating, records
+from ledger.domain.errors import Refusal
+from ledger.imports.errors import ImportRefused
+from ledger.store.database import StartupRefused
+from ledger.store.embedded import EmbeddedServerError
+from ledger.store.log import UnknownProgram
+from ledger.store.migrate import MigrationError
+from ledger.store.vault import MasterKeyMissing
+
+EXPECTED = (Refusal, ImportRefused, StartupRefused, EmbeddedServerError, MigrationError, MasterKeyMissing, OSError)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def cli() -> None:
+    """An affiliate program's commission ledger: from a click to a balance that adds up.
+
+    Without DATABASE_URL every verb starts its own PostgreSQL, in LEDGER_HOME or in var/ beside run.py.
+    """
+
+
+for command in (*operating.COMMANDS, *records.COMMANDS, *money.COMMANDS, *importing.COMMANDS):
+    cli.add_command(command)
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run a verb and exit: 0 done, 1 refused (one line on stderr says why), 2 wrong usage, 130 interrupted."""
+    try:
+        result = cli.main(args=args, prog_name="ledger", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as problem:
+        problem.show()
+        sys.exit(2)
+    except click.ClickException as problem:
+        _fail(problem.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted; what was recorded stays recorded. The same command again goes on where this one stopped.")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (such as `head`) has seen enough; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except EXPECTED as problem:
+        _fail(str(problem))
+    except UnknownProgram:
+        _fail("there is no such program; `ledger program open ID --currency GBP` opens one")
+    except (psycopg.Error, psycopg_pool.PoolTimeout) as problem:
+        _fail(f"the database refused or went away: {problem}. Nothing half done was kept; the same again is safe.")
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _say(text: str) -> None:
+    print(f"ledger: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _fail(text: str) -> NoReturn:
+    _say(text)
+    sys.exit(1)

@@ -1,0 +1,5 @@
+"""Verbs that read files."""
+
+from __future__ import annotations
+
+COMMANDS = ()

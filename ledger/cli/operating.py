@@ -1,0 +1,128 @@
+"""Verbs for operators: serve, migrate, demo, rebuild, bench."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from ledger.cli.common import Ticker, print_json, program_option
+from ledger.domain.ids import program_id
+from ledger.projections.rebuild import rebuild as rebuild_books
+from ledger.service import open_service
+from ledger.store import migrate as migrations
+from ledger.store.database import open_database
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST, PORT = "127.0.0.1", 8080
+
+
+def serve_options(verb: click.decorators.FC) -> click.decorators.FC:
+    """Where to listen."""
+    verb = click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)(verb)
+    return click.option("--host", default=HOST, show_default=True, help="0.0.0.0 listens on every address.")(verb)
+
+
+@click.command()
+@serve_options
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes.")
+@click.option("--debug", is_flag=True, help="Flask's own server and debugger: for developers only.")
+def serve(host: str, port: int, workers: int, debug: bool) -> None:
+    """Serve the HTTP API and its documentation page until stopped; requests in flight are finished first."""
+    # Opened here first: what is wrong is said in one line, and the workers find the server running.
+    with open_service():
+        run_server(host, port, workers, debug)
+
+
+def run_server(host: str, port: int, workers: int, debug: bool = False) -> None:
+    """Serve wsgi:app in the foreground."""
+    # The service is named by string: the ledger itself never imports it.
+    sys.path.insert(0, str(ROOT))
+    if debug:
+        import_module("wsgi").app.run(host=host, port=port, debug=True, use_reloader=False)
+        return
+    from granian import Granian
+    from granian.constants import Interfaces
+
+    # Forked workers would inherit our connections and locks; spawned ones begin with nothing.
+    multiprocessing.set_start_method("spawn", force=True)
+    Granian(
+        "wsgi:app",
+        address=host,
+        port=port,
+        interface=Interfaces.WSGI,
+        workers=workers,
+        respawn_failed_workers=True,
+        working_dir=None,
+    ).serve()
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database's tables up to date, as the owner role (LEDGER_OWNER_URL, or the embedded server's)."""
+    with open_database() as database:
+        if database.owner_url is None:
+            raise click.ClickException(
+                "LEDGER_OWNER_URL is needed: migrations run as the role that owns the tables (docs/roles.sql)"
+            )
+        applied = migrations.migrate(database.owner_url)
+    for name in applied:
+        click.echo(f"applied {name}")
+    if not applied:
+        click.echo("nothing to do: every migration is applied")
+
+
+@click.command()
+@serve_options
+@click.option("--no-serve", is_flag=True, help="End after printing, without serving the API.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed makes another year.")
+def demo(host: str, port: int, no_serve: bool, seed: int) -> None:
+    """Simulate a program's year through the same commands that the API uses, show its books, and serve them."""
+    from ledger.demo import run
+
+    with open_service() as service:
+        run(service, seed, f"http://{host}:{port}", serving=not no_serve)
+        if not no_serve:
+            run_server(host, port, workers=1)
+
+
+@click.command()
+@program_option
+@click.option("--replace", is_flag=True, help="Make the rebuilt books live even if they differ from the present ones.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def rebuild(program: str, replace: bool, as_json: bool) -> None:
+    """Replay a program's books from its log beside the live ones, prove them equal, and swap them in.
+
+    Writing and reading go on meanwhile. If they differ, nothing is changed and the first difference is shown.
+    """
+    with open_service() as service, Ticker("replayed") as ticker:
+        report = rebuild_books(
+            service.pool, program_id(program), lambda step: ticker.show(step.position, step.last), replace
+        )
+    if as_json:
+        print_json(report._asdict())
+    elif report.equal:
+        click.echo(f"{report.events:,} events replayed into {report.lines:,} journal lines: equal to the live books")
+    else:
+        click.echo(f"{report.events:,} events replayed: the live books differ, first at {report.different}")
+        click.echo("the rebuilt books are live now" if report.swapped else "nothing was changed; see --replace")
+    if not report.equal and not report.swapped:
+        raise click.exceptions.Exit(1)
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def bench(args: tuple[str, ...]) -> int:
+    """Measure the ledger against what it is compared with; `bench --help` shows its options."""
+    sys.path.insert(0, str(ROOT))
+    if not (ROOT / "benchmarks").is_dir():
+        raise click.ClickException("the benchmarks are not installed: run them from a checkout")
+    return int(import_module("benchmarks.run").main(list(args)) or 0)
+
+
+
+
+COMMANDS = (serve, migrate, demo, rebuild, bench)
