@@ -11,13 +11,15 @@ from typing import Any
 
 from flask import Flask
 
-from api import errors, paths, requests
+from api import errors, openapi, paths, requests
 from api.auth import Authenticator
 from api.body import NDJSON_LIMIT
 from ledger.application import CommissionLedger
 
 PREFIX = "/v1/programs/<slug:program>"
-RESOURCES = ("conversions", "books")
+RESOURCES = (
+    "affiliates", "offers", "conversions", "adjustments", "books", "exceptions", "events", "keys", "tracking", "postback",
+)  # fmt: skip
 
 
 def create_app(ledger: CommissionLedger | None = None, config: Mapping[str, Any] | None = None) -> Flask:
@@ -33,9 +35,17 @@ def create_app(ledger: CommissionLedger | None = None, config: Mapping[str, Any]
     errors.register(app)
     requests.register(app, requests.make_log() if app.config["LOG_REQUESTS"] else None)
     app.register_blueprint(import_module("api.operators").blueprint)
+    api = openapi.make_api(app)
     for name in RESOURCES:
-        app.register_blueprint(import_module(f"api.{name}").blueprint, url_prefix=PREFIX)
+        _register(app, api, import_module(f"api.{name}"))
+    openapi.finish(app, api)
     return app
+
+
+def _register(app: Flask, api: openapi.LedgerApi, resource: Any) -> None:
+    if hasattr(resource, "register"):
+        resource.register(app)
+    api.register_blueprint(resource.blueprint, url_prefix=PREFIX)
 
 
 def _from_environment() -> CommissionLedger:

@@ -48,11 +48,12 @@ def written(answer: Answer, creates: bool = True) -> Response:
 
 
 def line_result(number: int, outcome: Answer | Refusal | Problem) -> dict[str, Any]:
-    """What became of one line of NDJSON."""
+    """What became of one line of NDJSON: its status, and its result or problem."""
     if isinstance(outcome, Answer):
-        return {"line": number, "status": status_of(outcome), **outcome.body, "position": outcome.position}
+        result = {**outcome.body, "position": outcome.position}
+        return {"line": number, "status": status_of(outcome), "result": result}
     problem = problem_of(outcome) if isinstance(outcome, Refusal) else outcome
-    return {"line": number, **problem.document()}
+    return {"line": number, "status": problem.status, "problem": problem.document()}
 
 
 def ndjson(results: Sequence[Mapping[str, Any]]) -> Response:
@@ -78,6 +79,12 @@ def place(after: str | None, *kinds: type) -> tuple[Any, ...] | None:
     except ValueError:
         errors = [{"parameter": "after", "detail": "must be the next of an earlier page"}]
         raise Problem(422, "The cursor is not one of ours.", code="invalid_input", errors=errors) from None
+
+
+def after_id(asked: Mapping[str, Any]) -> str:
+    """The id behind which a page begins, '' for the first."""
+    found = place(asked["after"], str)
+    return found[0] if found else ""
 
 
 def page(items: Sequence[Any], limit: int, next_of: Callable[[Any], str]) -> dict[str, Any]:

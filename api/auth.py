@@ -12,7 +12,9 @@ from uuid import UUID
 
 from flask import current_app, g, request
 
-from api.access import ACCESS, AFFILIATE
+from api import openapi
+from api.access import ACCESS, AFFILIATE, PUBLIC
+from api.body import NDJSON
 from api.errors import NO_SUCH_RECORD, Problem
 from ledger import reads
 from ledger.application import KEY_PREFIX, CommissionLedger
@@ -106,10 +108,17 @@ def unauthorized() -> Problem:
 View = Callable[..., Any]
 
 
-def operation(operation_id: str, **documented: Any) -> Callable[[View], View]:
+_READ_ERRORS = (401, 403, 404, 422, 500, 503)
+_WRITE_ERRORS = (400, 401, 403, 404, 409, 413, 415, 422, 500, 503)
+
+
+def operation(
+    operation_id: str, answers: openapi.Answers, *, writes: bool = False, streams: type | None = None, **documented: Any
+) -> Callable[[View], View]:
     """Bind a view to a row of the access table. The view is called as view(caller, …, **path parameters).
 
-    documented: merged into the operation's OpenAPI description. Goes right under the blueprint's route().
+    answers: status → struct, for the document; streams: the struct of a line of its NDJSON form; documented: more of the operation's OpenAPI description. Goes right
+    under the blueprint's route().
     """
     roles = ACCESS[operation_id]
     allowed = frozenset(roles)
@@ -118,7 +127,6 @@ def operation(operation_id: str, **documented: Any) -> Callable[[View], View]:
         @wraps(view)
         def checked(program: str, **parameters: Any) -> Any:
             authenticator: Authenticator = current_app.extensions["authenticator"]
-            g.operation = operation_id
             caller = authenticator.check(program, request.headers.get("Authorization"), g.request_id)
             g.caller = caller
             if caller.role not in allowed:
@@ -127,17 +135,32 @@ def operation(operation_id: str, **documented: Any) -> Callable[[View], View]:
                 raise Problem(404, NO_SUCH_RECORD)
             return view(caller, **parameters)
 
-        described(checked, operation_id, roles, documented)
+        responses = openapi.responses(answers, _WRITE_ERRORS if writes else _READ_ERRORS)
+        if streams is not None:
+            responses["200"]["content"] |= openapi.content(streams, NDJSON)
+        if not writes:
+            responses["304"] = {"description": "Not Modified"}
+        more = {"x-roles": list(roles), "security": [{"bearer": []}], "responses": responses, **documented}
+        describe(checked, operationId=operation_id, **more)
         return checked
 
     return decorate
 
 
-def described(view: View, operation_id: str, roles: tuple[str, ...], documented: dict[str, Any]) -> None:
-    """Note for OpenAPI which operation a view is, and who may."""
+def public(operation_id: str, answers: openapi.Answers, errors: tuple[int, ...] = (), **documented: Any) -> Callable[[View], View]:
+    """Document a view that needs no key. Goes right under the blueprint's route()."""
+    assert operation_id in PUBLIC
+
+    def decorate(view: View) -> View:
+        more = {"x-roles": [], "security": [], "responses": openapi.responses(answers, errors), **documented}
+        return describe(view, operationId=operation_id, **more)
+
+    return decorate
+
+
+def describe(view: View, **documented: Any) -> View:
+    """Note what the OpenAPI document says of a view, beside what its decorators say."""
     apidoc = dict(getattr(view, "_apidoc", {}))
-    manual = dict(apidoc.get("manual_doc", {}))
-    manual |= {"operationId": operation_id, "x-roles": list(roles)} | documented
-    manual["security"] = [{"bearer": []}] if roles else []
-    apidoc["manual_doc"] = manual
+    apidoc["manual_doc"] = {**apidoc.get("manual_doc", {}), **documented}
     view._apidoc = apidoc  # type: ignore[attr-defined]
+    return view

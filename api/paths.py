@@ -6,15 +6,19 @@ import unicodedata
 from typing import Any
 
 from flask import Flask
-from werkzeug.routing import BaseConverter, ValidationError
-
-LONGEST_POSITION = 10**18
+from werkzeug.routing import BaseConverter, IntegerConverter, ValidationError
 
 
 class SlugConverter(BaseConverter):
     """A program, affiliate or offer."""
 
     regex = r"[A-Za-z0-9._-]{1,64}"
+
+
+class VersionConverter(IntegerConverter):
+    """A version of an offer's terms."""
+
+    regex = r"[1-9]\d{0,8}"
 
 
 class ExternalIdConverter(BaseConverter):
@@ -43,7 +47,7 @@ class RecordKeyConverter(ExternalIdConverter):
 
 def register(app: Flask) -> None:
     """Make the converters known, and keep // in an id from being merged."""
-    app.url_map.converters |= {"slug": SlugConverter, "ext": ExternalIdConverter, "record": RecordKeyConverter}
+    app.url_map.converters |= {"slug": SlugConverter, "version": VersionConverter, "ext": ExternalIdConverter, "record": RecordKeyConverter}
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
 
@@ -55,6 +59,7 @@ def schemas() -> list[tuple[type[BaseConverter], Any]]:
     record = {"type": "string", "minLength": 1, "maxLength": 160}
     return [
         (SlugConverter, lambda _: slug),
+        (VersionConverter, lambda _: {"type": "integer", "minimum": 1, "maximum": 999_999_999}),
         (ExternalIdConverter, lambda _: external),
         (RecordKeyConverter, lambda _: record),
     ]

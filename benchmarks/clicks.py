@@ -11,6 +11,9 @@ from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder
 from psycopg.rows import TupleRow
 
+from api.body import StrictDecoder, decode_line, lines
+from api.errors import Problem
+from api.tracking import ClickInput
 from benchmarks import stock
 from benchmarks.harness import BenchmarkError, Comparison, Plan, Row, Stopwatch, checkpoint, race
 from benchmarks.world import META, OFFER, World, affiliate_of
@@ -60,12 +63,18 @@ def body(first: int, count: int) -> bytes:
     return b"\n".join(msgspec.json.encode(line(number)) for number in numbers) + b"\n"
 
 
-_decode_line = msgspec.json.Decoder(RecordClick).decode
+_decode = StrictDecoder(ClickInput)
 
 
 def decode(text: bytes) -> list[RecordClick]:
-    """The clicks of an NDJSON body."""
-    return [_decode_line(line) for line in text.splitlines() if line]
+    """The clicks of an NDJSON body, as POST /clicks reads it. Raises BenchmarkError for a line it would refuse."""
+    clicks: list[RecordClick] = []
+    for number, raw in lines(text):
+        found = decode_line(_decode, raw)
+        if isinstance(found, Problem):
+            raise BenchmarkError(f"line {number} was refused: {found}")
+        clicks.append(found)
+    return clicks
 
 
 class Clicks:

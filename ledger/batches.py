@@ -19,7 +19,7 @@ from ledger.domain.errors import Refusal, Unavailable
 from ledger.domain.event import Answer, Command
 from ledger.domain.ids import program_id
 from ledger.store.database import Pool
-from ledger.store.log import Rows
+from ledger.store.log import Rows, UnknownProgram
 from ledger.store.vault import Secrets
 
 MOST_AT_ONCE = 1000
@@ -73,7 +73,7 @@ class ProgramWriter:
             except Exception as error:
                 self._memory.forget()
                 if not retryable(error):
-                    if len(items) == 1:
+                    if len(items) == 1 or isinstance(error, UnknownProgram):
                         raise
                     return self._one_by_one(items, also)
                 if time.monotonic() + 0.1 >= deadline:

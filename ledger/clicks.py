@@ -41,12 +41,17 @@ class ClickWriter:
         """Record a batch in one transaction. A click that differs from an earlier one of its id is refused alone.
         Raises Unavailable."""
         deadline = time.monotonic() + PATIENCE_SECONDS
+        # Made before the first attempt: when its COMMIT's reply is lost, the next one must find the same clicks.
+        click_ids = [
+            c.click_id or self._secrets.sign_click(self.program_id, c.affiliate_id, c.offer_id, c.occurred_at)
+            for c in clicks
+        ]
         if not self._lock.acquire(timeout=PATIENCE_SECONDS):
             raise Unavailable()
         try:
             while True:
                 try:
-                    return self._attempt(clicks, meta, deadline)
+                    return self._attempt(clicks, click_ids, meta, deadline)
                 except Exception as error:
                     if not retryable(error):
                         raise
@@ -56,14 +61,16 @@ class ClickWriter:
         finally:
             self._lock.release()
 
-    def _attempt(self, clicks: Sequence[RecordClick], meta: Meta, deadline: float) -> list[Outcome]:
+    def _attempt(
+        self, clicks: Sequence[RecordClick], click_ids: Sequence[str], meta: Meta, deadline: float
+    ) -> list[Outcome]:
         patience = max(0.05, deadline - time.monotonic())
         with self._pool.connection(timeout=patience) as conn, conn.cursor() as cur:
             head = log.lock_head(cur, self.program_id, "traffic")
             now = head.recorded_at(self._clock())
             batch = _Batch(cur, self.program_id, self._secrets, head.next_position, now)
-            batch.find_known(clicks)
-            outcomes = [batch.take(click, meta) for click in clicks]
+            batch.find_known(click_ids)
+            outcomes = [batch.take(c, id_, meta) for c, id_ in zip(clicks, click_ids, strict=True)]
             if batch.rows:
                 log.append(cur, self.program_id, "traffic", head, batch.rows, now)
                 log.advance_head(cur, self.program_id, "traffic", head, len(batch.rows), now, 0)
@@ -79,32 +86,26 @@ class _Batch:
         self._next, self._now = next_position, now
         self._vault = Vault(cur, secrets, program, now)
         self._sealers: dict[tuple[int, int], tuple[str, AESGCM]] = {}
-        self._ids: list[UUID] = []
+        self._ids: dict[str, UUID] = {}
         self._known: dict[UUID, tuple[int, ClickRecorded]] = {}
         self.rows: list[Row] = []
         self.touches: list[tuple[Any, ...]] = []
-        self._taken = 0
 
-    def find_known(self, clicks: Sequence[RecordClick]) -> None:
+    def find_known(self, click_ids: Sequence[str]) -> None:
         """Look up which of the clicks are in the log already, in one statement."""
         program = self._program_id
-        minted = [
-            c.click_id or self._secrets.sign_click(program, c.affiliate_id, c.offer_id, c.occurred_at) for c in clicks
-        ]
-        self._click_ids = minted
-        self._ids = [stream_id(program, key(click_id)) for click_id in minted]
+        self._ids = {click_id: stream_id(program, key(click_id)) for click_id in click_ids}
         self._cur.execute(
             "SELECT originator_id, position, topic, state FROM traffic_events"
             " WHERE program_id = %s AND originator_id = ANY(%s::uuid[])",
-            (program, uuid_array(self._ids)),
+            (program, uuid_array(self._ids.values())),
         )
         for originator_id, position, topic, state in self._cur:
             self._known[originator_id] = (position, codec.decode_state(topic, state))  # type: ignore[assignment]
 
-    def take(self, click: RecordClick, meta: Meta) -> Outcome:
+    def take(self, click: RecordClick, click_id: str, meta: Meta) -> Outcome:
         """Make the next click's event, or answer as before."""
-        click_id, id_ = self._click_ids[self._taken], self._ids[self._taken]
-        self._taken += 1
+        id_ = self._ids[click_id]
         known = self._known.get(id_)
         if known is not None:
             return self._again(click, click_id, *known)

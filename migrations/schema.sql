@@ -110,6 +110,70 @@ CREATE TABLE public.followers (
     "position" bigint NOT NULL
 );
 
+CREATE TABLE public.import_files (
+    program_id uuid NOT NULL,
+    import_id uuid NOT NULL,
+    file_name text NOT NULL,
+    offer_id text NOT NULL,
+    currency text NOT NULL,
+    enrol boolean NOT NULL,
+    state text NOT NULL,
+    matched_at timestamp with time zone NOT NULL,
+    totals text,
+    CONSTRAINT import_files_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
+    CONSTRAINT import_files_state_check CHECK ((state = ANY (ARRAY['matched'::text, 'recorded'::text])))
+);
+
+CREATE TABLE public.import_invoices (
+    program_id uuid NOT NULL,
+    invoice text NOT NULL,
+    import_id uuid NOT NULL,
+    digest bytea NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    amount bigint NOT NULL,
+    CONSTRAINT import_invoices_digest_check CHECK ((length(digest) = 32))
+);
+
+CREATE TABLE public.import_lines (
+    program_id uuid NOT NULL,
+    import_id uuid NOT NULL,
+    line_no bigint NOT NULL,
+    invoice text NOT NULL,
+    ordinal integer NOT NULL,
+    kind text NOT NULL,
+    sku text NOT NULL,
+    customer_id text,
+    quantity bigint NOT NULL,
+    price numeric NOT NULL,
+    amount bigint NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    affiliate_id text NOT NULL,
+    fact text,
+    CONSTRAINT import_lines_kind_check CHECK ((kind = ANY (ARRAY['sale'::text, 'refund'::text, 'neither'::text])))
+);
+
+CREATE TABLE public.import_matches (
+    program_id uuid NOT NULL,
+    refund_invoice text NOT NULL,
+    refund_ordinal integer NOT NULL,
+    part_no integer NOT NULL,
+    order_id text NOT NULL,
+    order_ordinal integer NOT NULL,
+    quantity bigint NOT NULL,
+    amount bigint NOT NULL,
+    CONSTRAINT import_matches_amount_check CHECK ((amount >= 0)),
+    CONSTRAINT import_matches_quantity_check CHECK ((quantity > 0))
+);
+
+CREATE TABLE public.import_reversals (
+    program_id uuid NOT NULL,
+    refund_invoice text NOT NULL,
+    order_id text NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    amount bigint NOT NULL,
+    CONSTRAINT import_reversals_amount_check CHECK ((amount > 0))
+);
+
 CREATE TABLE public.journal (
     program_id uuid NOT NULL,
     generation integer NOT NULL,
@@ -254,6 +318,21 @@ ALTER TABLE ONLY public.directory
 ALTER TABLE ONLY public.followers
     ADD CONSTRAINT followers_pkey PRIMARY KEY (program_id, follower);
 
+ALTER TABLE ONLY public.import_files
+    ADD CONSTRAINT import_files_pkey PRIMARY KEY (program_id, import_id);
+
+ALTER TABLE ONLY public.import_invoices
+    ADD CONSTRAINT import_invoices_pkey PRIMARY KEY (program_id, invoice);
+
+ALTER TABLE ONLY public.import_lines
+    ADD CONSTRAINT import_lines_pkey PRIMARY KEY (program_id, import_id, line_no);
+
+ALTER TABLE ONLY public.import_matches
+    ADD CONSTRAINT import_matches_pkey PRIMARY KEY (program_id, refund_invoice, refund_ordinal, part_no);
+
+ALTER TABLE ONLY public.import_reversals
+    ADD CONSTRAINT import_reversals_pkey PRIMARY KEY (program_id, refund_invoice, order_id);
+
 ALTER TABLE ONLY public.journal
     ADD CONSTRAINT journal_pkey PRIMARY KEY (program_id, generation, "position", line_no);
 
@@ -283,6 +362,10 @@ CREATE INDEX balances_by_affiliate ON public.balances USING btree (program_id, g
 CREATE INDEX conversions_due ON public.conversions USING btree (program_id, status, due_at) WHERE (status = ANY (ARRAY['pending'::text, 'waiting'::text]));
 
 CREATE INDEX conversions_held ON public.conversions USING btree (program_id, affiliate_id) WHERE (status = 'held'::text);
+
+CREATE INDEX import_lines_by_customer ON public.import_lines USING btree (program_id, customer_id, sku) WHERE ((kind = 'sale'::text) AND (customer_id IS NOT NULL));
+
+CREATE INDEX import_matches_by_order ON public.import_matches USING btree (program_id, order_id, order_ordinal);
 
 CREATE INDEX journal_by_credit ON public.journal USING btree (program_id, generation, credit, currency, "position", line_no);
 
@@ -337,6 +420,20 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.conversions TO ledger_app;
 GRANT SELECT,INSERT,UPDATE ON TABLE public.directory TO ledger_app;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.followers TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.import_files TO ledger_app;
+
+GRANT UPDATE(state) ON TABLE public.import_files TO ledger_app;
+
+GRANT UPDATE(totals) ON TABLE public.import_files TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.import_invoices TO ledger_app;
+
+GRANT SELECT,INSERT,DELETE ON TABLE public.import_lines TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.import_matches TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.import_reversals TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.journal TO ledger_app;
 

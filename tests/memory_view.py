@@ -13,7 +13,7 @@ from ledger.domain import exceptions, postings
 from ledger.domain.affiliate import AffiliateApproved, AffiliateEnrolled
 from ledger.domain.click import ClickSeen, ClickToken
 from ledger.domain.errors import Refusal
-from ledger.domain.event import Answer, Command, Event, fold_all
+from ledger.domain.event import BEGINNING, Answer, Command, Event, fold_all
 from ledger.domain.offer import OfferPublished, TermsPublished
 from ledger.domain.program import ProgramOpened
 from ledger.domain.topics import FOLDS
@@ -174,7 +174,7 @@ def terms(
     rate_bps: int | None,
     hold_days: int = 30,
     window_days: int = 30,
-    effective_from: datetime = datetime.min.replace(tzinfo=T0.tzinfo),
+    effective_from: datetime = BEGINNING,
     amount: int | None = None,
     currency: str | None = None,
 ) -> TermsPublished:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -67,7 +68,7 @@ def test_a_larger_weight_never_gets_less(total: int, weights: list[int]) -> None
     """The split is fair: shares are in the order of the weights, and equal weights differ by a unit at most, the
     first one being ahead."""
     by_weight = sorted(zip(weights, money.allocate(total, weights), strict=True))
-    for (weight, part), (heavier, more) in zip(by_weight, by_weight[1:], strict=False):
+    for (weight, part), (heavier, more) in pairwise(by_weight):
         assert part <= more + (weight == heavier)
     equal = money.allocate(total, [1] * len(weights))
     assert equal == sorted(equal, reverse=True)

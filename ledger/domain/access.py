@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from ledger.domain import affiliate
-from ledger.domain.errors import InvalidInput, NotFound, SamePerson
+from ledger.domain.errors import InvalidInput, NotFound, SamePerson, WrongState
 from ledger.domain.event import Answer, Command, Decision, Event, in_utc
 from ledger.domain.ids import check_slug
 from ledger.domain.view import Needs, View
@@ -80,13 +80,24 @@ class IssueKey(Command, frozen=True):
         force_setattr(self, "expires_at", in_utc("expires_at", self.expires_at))
 
     def needs(self) -> Needs:
-        """The affiliate the key is bound to, if any."""
+        """The key, the one that it rotates, and the affiliate that it is bound to, if any."""
         streams = [key(self.access_key_id)]
-        return Needs([*streams, affiliate.key(self.affiliate_id)] if self.affiliate_id else streams)
+        if self.rotates:
+            streams.append(key(self.rotates))
+        if self.affiliate_id:
+            streams.append(affiliate.key(self.affiliate_id))
+        return Needs(streams)
 
     def decide(self, view: View) -> Decision:
-        """KeyIssued. Raises SamePerson, NotFound, InvalidInput."""
-        if self.holder == view.actor and not self.rotates:
+        """KeyIssued. Raises SamePerson, NotFound, WrongState, InvalidInput."""
+        body = {"key_id": self.access_key_id}
+        if view.access_key(self.access_key_id) is not None:
+            # Its id was made at random for this command: this is its retry after a lost reply.
+            at = view.answered_at(key(self.access_key_id), KeyIssued)
+            return Decision([], Answer("unchanged", body, at))
+        if self.rotates:
+            self._check_rotation(view)
+        elif self.holder == view.actor:
             raise SamePerson("nobody issues a key to themselves")
         if self.affiliate_id and view.affiliate(self.affiliate_id) is None:
             raise NotFound(f"affiliate {self.affiliate_id} does not exist")
@@ -101,7 +112,18 @@ class IssueKey(Command, frozen=True):
             affiliate_id=self.affiliate_id,
             rotates=self.rotates,
         )
-        return Decision([(key(self.access_key_id), issued)], Answer("recorded", {"key_id": self.access_key_id}))
+        return Decision([(key(self.access_key_id), issued)], Answer("recorded", body))
+
+    def _check_rotation(self, view: View) -> None:
+        """A rotation gives its holder nothing new: else it would be a way to issue a key to oneself."""
+        old = view.access_key(self.rotates)
+        if old is None:
+            raise NotFound(f"key {self.rotates} does not exist")
+        if old.revoked or old.issued.expires_at <= view.now:
+            raise WrongState(f"key {self.rotates} opens nothing any more: somebody else issues the next one")
+        for field in ("role", "holder", "holder_kind", "affiliate_id"):
+            if getattr(old.issued, field) != getattr(self, field):
+                raise InvalidInput(field, f"must be as in key {self.rotates}, which this one rotates")
 
 
 class RevokeKey(Command, frozen=True):

@@ -197,9 +197,9 @@ class PublishTerms(Command, frozen=True):
             raise InvalidInput("rate_bps", "give either a percentage (rate_bps) or a flat amount with its currency")
         if self.rate_bps is not None and not 0 <= self.rate_bps <= 100_000:
             raise InvalidInput("rate_bps", "must be from 0 to 100000 basis points")
-        if self.amount is not None:
-            if not 0 <= self.amount <= AMOUNT_MAX:
-                raise InvalidInput("amount", f"must be from 0 to {AMOUNT_MAX} minor units")
+        if self.amount is not None and not 0 <= self.amount <= AMOUNT_MAX:
+            raise InvalidInput("amount", f"must be from 0 to {AMOUNT_MAX} minor units")
+        if self.amount is not None or self.currency is not None:
             money.exponent("currency", self.currency or "")
         if self.effective_from is not None:
             force_setattr(self, "effective_from", in_utc("effective_from", self.effective_from))
@@ -243,18 +243,22 @@ class PublishTerms(Command, frozen=True):
         if state.proposed is not None:
             newest, status, at = state.proposed.terms, "proposed", state.proposed.terms.effective_from
             version = newest.terms_version
-            found: tuple[object, ...] = (newest.hold_days, newest.window_days, newest.rate_bps, newest.amount)
+            found: tuple[object, ...] = _content(newest)
         elif state.terms:
             last = state.terms[-1]
             status, at, version = "in_force", last.effective_from, last.version
-            found = (last.hold_days, last.window_days, last.rate_bps, last.amount)
+            found = _content(last)
         else:
             return None
         same_start = self.effective_from is None or self.effective_from == at
-        if found != (self.hold_days, self.window_days, self.rate_bps, self.amount) or not same_start:
+        if found != _content(self) or not same_start:
             return None
         position = view.answered_at(key(self.offer_id), TermsPublished, TermsProposed)
         return Decision([], Answer("unchanged", self._body(version, status), position))
+
+
+def _content(one: PublishTerms | TermsPublished | Terms) -> tuple[object, ...]:
+    return (one.hold_days, one.window_days, one.rate_bps, one.amount, one.currency)
 
 
 class DecideTerms(Command, frozen=True):

@@ -92,7 +92,7 @@ class Secrets:
 
     def sign_click(self, program_id: UUID, affiliate_id: str, offer_id: str, at: datetime) -> str:
         """A click id of our own: it says affiliate, offer and instant, and proves it."""
-        instant = int(at.timestamp() * 1000).to_bytes(7, "big")
+        instant = int(at.timestamp() * 1000).to_bytes(7, "big", signed=True)
         raw = secrets.token_bytes(9) + instant + f"{affiliate_id}/{offer_id}".encode()
         return OUR_CLICK_PREFIX + _b64(raw + self._click_mac(program_id, raw))
 
@@ -106,7 +106,7 @@ class Secrets:
             if not hmac.compare_digest(mac, self._click_mac(program_id, raw)):
                 return None
             affiliate_id, offer_id = raw[16:].decode("ascii").split("/")
-            at = datetime.fromtimestamp(int.from_bytes(raw[9:16], "big") / 1000, UTC)
+            at = datetime.fromtimestamp(int.from_bytes(raw[9:16], "big", signed=True) / 1000, UTC)
         except (ValueError, OverflowError):
             return None
         return ClickToken(affiliate_id, offer_id, at)

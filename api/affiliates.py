@@ -1,0 +1,75 @@
+"""Affiliates: partner records, and the decisions about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Response
+
+from api import answers, documents, schemas
+from api.access import ADMIN, AFFILIATE
+from api.auth import Caller, operation
+from api.blueprint import Blueprint
+from api.errors import NO_SUCH_RECORD, Problem
+from ledger import reads
+from ledger.domain.affiliate import PERSONAL_FIELDS, DecideAffiliate, EnrolAffiliate, key
+
+blueprint = Blueprint("affiliates", __name__, description="Partner records.")
+
+
+@blueprint.route("/affiliates", methods=["POST"])
+@operation("enrolAffiliate", {201: documents.AffiliateAnswer, 200: documents.AffiliateAnswer}, writes=True)
+@blueprint.arguments(schemas.Enrolment)
+def enrol_affiliate(caller: Caller, enrolment: dict[str, Any]) -> Response:
+    """Take an application."""
+    return answers.written(caller.execute(EnrolAffiliate(**enrolment)))
+
+
+@blueprint.route("/affiliates", methods=["GET"])
+@operation("listAffiliates", {200: documents.Affiliates})
+@blueprint.arguments(schemas.AffiliatesPage, location="query")
+def list_affiliates(caller: Caller, page: dict[str, Any]) -> Response:
+    """Affiliates in the order of their ids."""
+    found = reads.records(caller.ledger, caller.program, "affiliate", answers.after_id(page), page["limit"] + 1, page["status"])
+    items = [{"affiliate_id": r.record_id, "status": r.status, "position": r.position} for r in found]
+    return answers.read(answers.page(items, page["limit"], lambda item: answers.cursor(item["affiliate_id"])))
+
+
+@blueprint.route("/affiliates/<slug:affiliate_id>", methods=["GET"])
+@operation("getAffiliate", {200: documents.AffiliateDocument})
+def get_affiliate(caller: Caller, affiliate_id: str) -> Response:
+    """An affiliate."""
+    with reads.reading(caller.ledger, caller.program) as look:
+        found = look.record(key(affiliate_id))
+        if found is None:
+            raise Problem(404, NO_SUCH_RECORD)
+        document = {"affiliate_id": affiliate_id, "status": found.state.status, "position": found.position}
+        if caller.role in (ADMIN, AFFILIATE):
+            stream = key(affiliate_id)
+            for field in PERSONAL_FIELDS:
+                document[field] = look.unseal(stream, stream, field, getattr(found.state, field))
+    return answers.read(document)
+
+
+def _decides(decision: str) -> Callable[..., Response]:
+    @operation(f"{decision}Affiliate", {200: documents.AffiliateAnswer}, writes=True)
+    @blueprint.arguments(schemas.Reason, required=False)
+    def decide(caller: Caller, body: dict[str, Any], affiliate_id: str) -> Response:
+        command = DecideAffiliate(affiliate_id=affiliate_id, decision=decision, reason=body["reason"])
+        return answers.written(caller.execute(command), creates=False)
+
+    return decide
+
+
+blueprint.decisions(
+    "/affiliates/<slug:affiliate_id>",
+    "affiliate",
+    _decides,
+    {
+        "approve": "The affiliate earns from now on.",
+        "suspend": "Hold the affiliate's commissions from now on.",
+        "reinstate": "End a suspension; what it held is released.",
+        "close": "The affiliate earns nothing new.",
+    },
+)

@@ -1,0 +1,436 @@
+"""What the API answers, as the OpenAPI document describes it. Amounts are minor units."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from ledger.domain.conversion import Step
+from ledger.domain.ids import Currency
+
+Position = Annotated[int, Meta(ge=0, description="of the command's last event in the log")]
+
+
+class FieldError(Struct, omit_defaults=True):
+    """Where (one of the three) and what would be right."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+    header: str | None = None
+
+
+class Problem(Struct, omit_defaults=True):
+    """A problem document (RFC 9457). instance: the request id; code: for programs to tell problems apart."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str = ""
+    errors: list[FieldError] = []
+
+
+class Kept(Struct):
+    """A well-formed fact that could not be applied: kept as an exception, for someone to resolve."""
+
+    exception_id: str
+    type: str
+    detail: str
+    position: Position
+
+
+class ConversionAnswer(Struct, omit_defaults=True):
+    """What became of a sale."""
+
+    order_id: str
+    status: Literal["pending", "held", "unattributed", "waiting"]
+    position: Position
+    affiliate_id: str = ""
+    commission: int = 0
+    currency: str = ""
+    matures_at: datetime | None = None
+    until: datetime | None = None
+    steps: list[Step] = []
+
+
+class LineResult(Struct, omit_defaults=True):
+    """What became of one line: its status as if sent alone, and its result or problem."""
+
+    line: int
+    status: int
+    result: dict[str, Any] = {}
+    problem: Problem | None = None
+
+
+class ReversalAnswer(Struct):
+    """The reversal is recorded."""
+
+    reversal_id: str
+    order_id: str
+    position: Position
+
+
+class ConversionDecision(Struct):
+    """A conversion's status after the decision."""
+
+    order_id: str
+    status: str
+    position: Position
+
+
+class AffiliateAnswer(Struct):
+    """An affiliate's status after the command."""
+
+    affiliate_id: str
+    status: Literal["applied", "approved", "suspended", "closed"]
+    position: Position
+
+
+class AffiliateDocument(Struct, omit_defaults=True):
+    """An affiliate. Personal fields only for admin and the affiliate itself; null once erased."""
+
+    affiliate_id: str
+    status: Literal["applied", "approved", "suspended", "closed"]
+    position: Position
+    display_name: str | None = None
+    email: str | None = None
+    note: str | None = None
+
+
+class AffiliateListed(Struct):
+    """An affiliate in a list."""
+
+    affiliate_id: str
+    status: str
+    position: Position
+
+
+class Affiliates(Struct):
+    """A page of affiliates."""
+
+    items: list[AffiliateListed]
+    next: str | None
+
+
+class OfferAnswer(Struct):
+    """The offer as it is now."""
+
+    offer_id: str
+    offer_name: str
+    landing_url: str
+    position: Position
+
+
+class TermsAnswer(Struct):
+    """A version of terms: in force, or proposed until a second person decides."""
+
+    offer_id: str
+    terms_version: int
+    status: Literal["in_force", "proposed", "rejected"]
+    position: Position
+
+
+class TermsDocument(Struct):
+    """A version of terms."""
+
+    terms_version: int
+    status: Literal["in_force", "proposed"]
+    effective_from: datetime
+    hold_days: int
+    window_days: int
+    rate_bps: int | None
+    amount: int | None
+    currency: str | None
+    proposed_by: str | None = None
+
+
+class OfferDocument(Struct):
+    """An offer and its terms, oldest first."""
+
+    offer_id: str
+    offer_name: str
+    landing_url: str
+    terms: list[TermsDocument]
+    position: Position
+
+
+class Offers(Struct):
+    """A page of offers."""
+
+    items: list[OfferDocument]
+    next: str | None
+
+
+class CouponAnswer(Struct):
+    """The coupon is assigned."""
+
+    coupon: str
+    affiliate_id: str
+    offer_id: str
+    position: Position
+
+
+class Assignment(Struct):
+    """Whom the coupon credits, and when."""
+
+    affiliate_id: str
+    offer_id: str
+    valid_from: datetime | None
+    valid_until: datetime | None
+
+
+class CouponDocument(Struct):
+    """A coupon and every assignment it has had, newest last."""
+
+    coupon: str
+    assignments: list[Assignment]
+    position: Position
+
+
+class Coupons(Struct):
+    """A page of coupons."""
+
+    items: list[CouponDocument]
+    next: str | None
+
+
+class CurrencyBalance(Struct):
+    """What is owed (pending, held, payable), on its way (in_transit) and was paid."""
+
+    currency: Currency
+    pending: int
+    held: int
+    payable: int
+    in_transit: int
+    paid: int
+
+
+class Balance(Struct, omit_defaults=True):
+    """An affiliate's balance as of a position of the books."""
+
+    affiliate_id: str
+    position: Position
+    balances: list[CurrencyBalance]
+    effective: datetime | None = None
+
+
+class Entry(Struct):
+    """A line of an affiliate's account. changes: what it did to the balance, by bucket."""
+
+    position: Position
+    line_no: int
+    event: str
+    reference: str | None
+    changes: dict[str, int]
+    amount: int
+    currency: str
+    debit: str
+    credit: str
+    effective_at: datetime
+    recorded_at: datetime
+
+
+class Entries(Struct):
+    """A page of entries, oldest first."""
+
+    items: list[Entry]
+    next: str | None
+
+
+class AccountBalance(Struct):
+    """An account's debits less its credits."""
+
+    account: str
+    currency: str
+    amount: int
+
+
+class TrialBalance(Struct, omit_defaults=True):
+    """Every account that ever moved; totals are zero in every currency."""
+
+    position: Position
+    accounts: list[AccountBalance]
+    totals: dict[str, int]
+    effective: datetime | None = None
+
+
+class ExceptionDocument(Struct, omit_defaults=True):
+    """A fact that could not be applied. fact: as it was sent."""
+
+    exception_id: str
+    type: str
+    status: Literal["open", "resolved"]
+    detail: str
+    fact: dict[str, Any]
+    position: Position
+    affiliate_id: str = ""
+    action: str = ""
+    reason: str | None = None
+
+
+class Exceptions(Struct):
+    """A page of exceptions."""
+
+    items: list[ExceptionDocument]
+    next: str | None
+
+
+class ResolutionAnswer(Struct):
+    """The exception is resolved."""
+
+    exception_id: str
+    action: str
+    position: Position
+
+
+class AdjustmentAnswer(Struct):
+    """The adjustment's status after the command."""
+
+    adjustment_id: str
+    status: Literal["proposed", "posted", "rejected"]
+    position: Position
+
+
+class AdjustmentDocument(Struct):
+    """An adjustment. reason: null once erased."""
+
+    adjustment_id: str
+    affiliate_id: str
+    kind: str
+    amount: int
+    currency: str
+    reason: str | None
+    status: Literal["proposed", "posted", "rejected"]
+    proposed_by: str
+    effective_at: datetime | None
+    position: Position
+
+
+class Adjustments(Struct):
+    """A page of adjustments."""
+
+    items: list[AdjustmentDocument]
+    next: str | None
+
+
+class KeyAnswer(Struct):
+    """A new key. token: shown this once."""
+
+    key_id: str
+    token: str
+    position: Position
+
+
+class RevocationAnswer(Struct):
+    """The key opens nothing any more."""
+
+    key_id: str
+    status: Literal["revoked"]
+    position: Position
+
+
+class KeyDocument(Struct):
+    """A key; never its secret."""
+
+    key_id: str
+    role: str
+    holder: str
+    holder_kind: str
+    affiliate_id: str
+    issued_by: str
+    issued_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+class Keys(Struct):
+    """A page of keys."""
+
+    items: list[KeyDocument]
+    next: str | None
+
+
+class LogLine(Struct):
+    """An event exactly as it is exported and sealed."""
+
+    v: int
+    program_id: str
+    log: str
+    position: int
+    originator_id: str
+    originator_version: int
+    topic: str
+    recorded_at: str
+    actor: str
+    key_id: str
+    request_id: str
+    cause: str
+    state: dict[str, Any]
+
+
+class Events(Struct):
+    """A page of a log. next: the position to go on after."""
+
+    items: list[LogLine]
+    next: str | None
+
+
+class Posting(Struct):
+    """A journal line."""
+
+    line_no: int
+    debit: str
+    credit: str
+    amount: int
+    currency: str
+    effective_at: datetime
+
+
+class StoryEvent(Struct):
+    """An event, who caused it, what it says (without ciphertext), and the journal lines it made."""
+
+    position: Position
+    topic: str
+    recorded_at: datetime
+    actor: str
+    request_id: str
+    cause: str
+    fields: dict[str, Any]
+    lines: list[Posting]
+
+
+class Explanation(Struct, omit_defaults=True):
+    """Why the commission is what it is: as a sentence and as data."""
+
+    sentence: str
+    steps: list[Step] = []
+    click: dict[str, Any] | None = None
+    terms: dict[str, Any] | None = None
+    sale_amount: int = 0
+    commission: int = 0
+    rounding_e4: int = 0
+    matures_at: datetime | None = None
+
+
+class ConversionDocument(Struct, omit_defaults=True):
+    """A conversion's whole story."""
+
+    order_id: str
+    status: str
+    commission: int
+    reversed_amount: int
+    reversed_commission: int
+    outstanding: int
+    position: Position
+    explanation: Explanation
+    events: list[StoryEvent]
+    offer_id: str = ""
+    affiliate_id: str = ""
+    amount: int = 0
+    currency: str = ""
+    occurred_at: datetime | None = None
+    matures_at: datetime | None = None

@@ -1,0 +1,244 @@
+"""What ordinary endpoints take, as marshmallow schemas: strict types, limits, and no unknown fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from ledger.domain.access import ROLES
+from ledger.domain.adjustment import KINDS
+from ledger.domain.event import in_utc
+from ledger.domain.errors import InvalidInput
+from ledger.domain.ids import AMOUNT_MAX, BIGINT_MAX
+from ledger.domain.reversal import REASONS
+
+MOST_ITEMS = 1000  # a page
+
+
+class StrictInt(fields.Integer):
+    """A JSON integer: no text, no fraction, no true."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
+        if type(value) is not int:
+            raise ValidationError("Must be an integer.")
+        return value
+
+
+class StrictBoolean(fields.Boolean):
+    """true or false, nothing that resembles them."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
+        if type(value) is not bool:
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+def to_instant(value: object) -> datetime:
+    """An RFC 3339 instant, in UTC. Raises ValidationError."""
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        return in_utc("instant", msgspec.convert(value, datetime))
+    except (ValueError, InvalidInput):
+        raise ValidationError("Must be an instant with a zone, such as 2026-01-31T12:00:00Z.") from None
+
+
+class InstantField(fields.DateTime):
+    """An RFC 3339 instant with a zone."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:
+        return to_instant(value)
+
+
+class AsOf(fields.String):
+    """A position or a recorded instant."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        text = str(value)
+        if text.isascii() and text.isdigit():
+            if len(text) > 18:
+                raise ValidationError("Must be a position of the log, or an instant.")
+            return int(text)
+        return to_instant(text)
+
+
+def external_id(**kwargs: Any) -> fields.String:
+    """1-128 printable characters."""
+    return fields.String(validate=validate.Length(1, 128), **kwargs)
+
+
+def slug(**kwargs: Any) -> fields.String:
+    """An affiliate's, offer's or holder's name."""
+    rule = validate.Regexp(r"^[A-Za-z0-9._-]{1,64}\Z", error="Must be 1-64 characters of A-Z a-z 0-9 . _ -")
+    return fields.String(validate=rule, metadata={"pattern": "^[A-Za-z0-9._-]{1,64}$"}, **kwargs)
+
+
+def currency(**kwargs: Any) -> fields.String:
+    """An ISO 4217 code."""
+    rule = validate.Regexp(r"^[A-Z]{3}\Z", error="Must be an ISO 4217 currency code such as EUR")
+    return fields.String(validate=rule, metadata={"pattern": "^[A-Z]{3}$"}, **kwargs)
+
+
+def amount(least: int = 0, **kwargs: Any) -> StrictInt:
+    """Minor units."""
+    metadata = {"description": "minor units of the currency"}
+    return StrictInt(validate=validate.Range(least, AMOUNT_MAX), metadata=metadata, **kwargs)
+
+
+def text(longest: int, **kwargs: Any) -> fields.String:
+    """Free text."""
+    return fields.String(validate=validate.Length(max=longest), **kwargs)
+
+
+class Strict(Schema):
+    """Refuses what it does not know."""
+
+    class Meta:
+        unknown = RAISE
+
+
+class Nothing(Strict):
+    """No body, or an empty object."""
+
+
+class Page(Strict):
+    """Which part of a list."""
+
+    after = fields.String(load_default="", metadata={"description": "`next` of the page before"})
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, MOST_ITEMS))
+
+
+class AffiliatesPage(Page):
+    """Affiliates, all or of a status."""
+
+    status = fields.String(
+        load_default=None, validate=validate.OneOf(("applied", "approved", "suspended", "closed"))
+    )
+
+
+class AdjustmentsPage(Page):
+    """Adjustments, all or of a status."""
+
+    status = fields.String(load_default=None, validate=validate.OneOf(("proposed", "posted", "rejected")))
+
+
+class ExceptionsPage(Page):
+    """Exceptions, all or of a status or type."""
+
+    status = fields.String(load_default=None, validate=validate.OneOf(("open", "resolved")))
+    type = fields.String(load_default=None, validate=validate.Length(1, 64))
+
+
+class EventsPage(Strict):
+    """Which part of which log."""
+
+    log = fields.String(load_default="books", validate=validate.OneOf(("books", "traffic")))
+    after = fields.Integer(load_default=0, validate=validate.Range(0, BIGINT_MAX))
+    limit = fields.Integer(load_default=None, validate=validate.Range(1, BIGINT_MAX))
+
+
+class PointInTime(Strict):
+    """as_of: what was known after a position or instant; effective: of what had happened before an instant."""
+
+    as_of = AsOf(load_default=None, metadata={"description": "a position, or a recorded instant"})
+    effective = InstantField(load_default=None)
+
+
+class Enrolment(Strict):
+    """An application. Personal fields are stored as ciphertext."""
+
+    affiliate_id = slug(required=True)
+    display_name = text(200, load_default="")
+    email = text(320, load_default="")
+    note = text(2000, load_default="")
+
+
+class Reason(Strict):
+    """Why. Stored as ciphertext."""
+
+    reason = text(2000, load_default="")
+
+
+class OfferBody(Strict):
+    """An offer's name and landing page."""
+
+    offer_name = text(200, load_default="")
+    landing_url = text(2000, load_default="", metadata={"description": "absolute http or https address"})
+
+
+class TermsBody(Strict):
+    """Terms: percent, rate_bps, or a flat amount with its currency, per conversion."""
+
+    percent = fields.String(
+        load_default=None, validate=validate.Length(1, 20), metadata={"description": "such as '10' or '2.9'"}
+    )
+    rate_bps = StrictInt(load_default=None, validate=validate.Range(0, 100_000))
+    amount = amount(load_default=None)
+    currency = currency(load_default=None)
+    hold_days = StrictInt(required=True, validate=validate.Range(0, 3650))
+    window_days = StrictInt(required=True, validate=validate.Range(0, 3650))
+    effective_from = InstantField(load_default=None)
+
+
+class CouponBody(Strict):
+    """Whom a coupon credits, on which offer, and when."""
+
+    affiliate_id = slug(required=True)
+    offer_id = slug(required=True)
+    valid_from = InstantField(load_default=None, allow_none=True)
+    valid_until = InstantField(load_default=None, allow_none=True)
+
+
+class ReversalBody(Strict):
+    """Some (amount) or all (no amount) of what is left of an order is taken back."""
+
+    reversal_id = external_id(required=True)
+    amount = amount(load_default=None, allow_none=True)
+    currency = currency(load_default=None, allow_none=True)
+    occurred_at = InstantField(required=True)
+    reason_code = fields.String(load_default="other", validate=validate.OneOf(REASONS))
+
+
+class IdempotencyHeader(Schema):
+    """The id of a write that has none of its own."""
+
+    idempotency_key = fields.String(data_key="Idempotency-Key", load_default=None, validate=validate.Length(1, 128))
+
+
+class AdjustmentBody(Strict):
+    """A bonus (above zero) or a correction. reason is stored as ciphertext."""
+
+    affiliate_id = slug(required=True)
+    kind = fields.String(required=True, validate=validate.OneOf(KINDS))
+    amount = amount(-AMOUNT_MAX, required=True)
+    currency = currency(load_default=None, allow_none=True)
+    reason = fields.String(required=True, validate=validate.Length(1, 2000))
+    effective_at = InstantField(load_default=None, allow_none=True)
+
+
+class Resolution(Strict):
+    """retry: apply the fact now; dismiss: leave it, for a reason (stored as ciphertext)."""
+
+    action = fields.String(required=True, validate=validate.OneOf(("retry", "dismiss")))
+    reason = text(2000, load_default="")
+
+
+class KeyBody(Strict):
+    """A key for a person or a system; affiliate_id for the role affiliate, and for no other."""
+
+    role = fields.String(required=True, validate=validate.OneOf(ROLES))
+    holder = slug(required=True)
+    holder_kind = fields.String(required=True, validate=validate.OneOf(("person", "system")))
+    expires_at = InstantField(required=True)
+    affiliate_id = slug(load_default="")
+
+
+class RotationBody(Strict):
+    """The new key's end (default: the old one's). revoke_old false leaves the old one in force until it is revoked."""
+
+    expires_at = InstantField(load_default=None)
+    revoke_old = StrictBoolean(load_default=True)

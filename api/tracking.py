@@ -1,0 +1,264 @@
+"""Clicks: sent by the merchant's systems, or made by our own tracking links, which answer without the database."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from flask import Flask, Response, current_app, request
+from flask_smorest import Blueprint
+from msgspec import Meta as Limits
+from werkzeug.urls import iri_to_uri
+
+from api import answers, body
+from api.auth import Caller, described, operation
+from api.errors import Problem, unavailable
+from api.inputs import Pseudonym
+from api.ratelimit import RateLimiter, bucket_of, client_address
+from ledger.application import CommissionLedger
+from ledger.clickqueue import ClickQueue
+from ledger.desk import Meta
+from ledger.domain.click import RecordClick
+from ledger.domain.errors import InvalidInput, Refusal, Unavailable
+from ledger.domain.event import Answer, Instant
+from ledger.domain.ids import ExternalId, Slug, check_pseudonym, program_id
+from ledger.links import Links
+
+blueprint = Blueprint("tracking", __name__, description="Clicks, and the links that make them.")
+
+CLICKS_AT_ONCE = 5_000
+PER_SECOND, BURST = 20.0, 60
+DUPLICATE_SECONDS = 10.0
+MOST_VISITORS = 50_000
+SUBS = ("sub1", "sub2", "sub3", "sub4", "sub5")
+LONGEST_SUB, LONGEST_REFERRER, LONGEST_USER_AGENT = 500, 1000, 500
+CLICK_ID = "click_id"
+FOLLOW = "followTrackingLink"
+
+Text = Annotated[str, Limits(max_length=2000)]
+
+
+# --- clicks that others made -------------------------------------------------------------------------------
+
+
+class ClickInput(RecordClick, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A click. ip is hashed and never stored; sub1-sub5, referrer and user_agent are stored as ciphertext."""
+
+    affiliate_id: Slug
+    offer_id: Slug
+    occurred_at: Instant
+    click_id: ExternalId | None = None
+    customer_id: Pseudonym | None = None
+    visitor_id: Pseudonym | None = None
+    channel: ExternalId | None = None
+    ip: Annotated[str, Limits(max_length=64)] | None = None
+    sub1: Text | None = None
+    sub2: Text | None = None
+    sub3: Text | None = None
+    sub4: Text | None = None
+    sub5: Text | None = None
+    referrer: Text | None = None
+    user_agent: Text | None = None
+    duplicate: bool = False
+
+
+_decode = body.StrictDecoder(ClickInput)
+
+
+@blueprint.route("/clicks", methods=["POST"])
+@operation("recordClicks")
+def record_clicks(caller: Caller) -> Response:
+    """Record a click, or up to 10,000 (NDJSON)."""
+    if request.mimetype == body.NDJSON:
+        return answers.ndjson(_record_lines(caller, body.read(body.NDJSON_LIMIT)))
+    if not body.is_json():
+        raise body.unsupported("application/json", body.NDJSON)
+    (outcome,) = caller.ledger.record_clicks(caller.program, [_decode(body.read())], caller.meta)
+    if isinstance(outcome, Refusal):
+        raise outcome
+    return answers.written(outcome)
+
+
+def _record_lines(caller: Caller, raw: bytes) -> list[dict[str, Any]]:
+    """A result a line; each line is recorded, or refused, on its own."""
+    results: list[dict[str, Any]] = []
+    clicks: list[RecordClick] = []
+    places: list[int] = []
+    for number, line in list(body.lines(raw)):
+        found = body.decode_line(_decode, line)
+        if isinstance(found, Problem):
+            results.append(answers.line_result(number, found))
+        else:
+            clicks.append(found)
+            places.append(number)
+    for start in range(0, len(clicks), CLICKS_AT_ONCE):
+        outcomes = _record(caller, clicks[start : start + CLICKS_AT_ONCE], first=start == 0)
+        for number, outcome in zip(places[start:], outcomes, strict=False):
+            results.append(answers.line_result(number, outcome))
+    results.sort(key=lambda result: result["line"])
+    return results
+
+
+def _record(caller: Caller, clicks: list[RecordClick], first: bool) -> list[Answer | Refusal | Problem]:
+    try:
+        return list(caller.ledger.record_clicks(caller.program, clicks, caller.meta))
+    except Unavailable:
+        # Earlier lines are recorded and said to be; these can be sent again.
+        if first:
+            raise
+        return [unavailable()] * len(clicks)
+
+
+# --- the tracking link -------------------------------------------------------------------------------------
+
+
+class Tracking:
+    """What the tracking links of one app share. For the metrics: queue.depth, queue.recorded, queue.dropped,
+    links.healthy.
+
+    settings (Flask's config): TRACKING_PER_SECOND and TRACKING_BURST, per client address and process;
+    TRUSTED_PROXIES, how many of our own stand in front (default: the environment's LEDGER_TRUSTED_PROXIES, or 0).
+    """
+
+    def __init__(self, ledger: CommissionLedger, settings: dict[str, Any]) -> None:
+        self.ledger = ledger
+        self.links = Links(ledger.pool)
+        self.queue = ClickQueue(ledger.record_clicks, Meta("tracking-link"))
+        self.limiter = RateLimiter(
+            float(settings.get("TRACKING_PER_SECOND", PER_SECOND)), int(settings.get("TRACKING_BURST", BURST))
+        )
+        proxies = settings.get("TRUSTED_PROXIES", os.environ.get("LEDGER_TRUSTED_PROXIES") or 0)
+        self.trusted_proxies = int(proxies)
+        self.visitors = Visitors()
+
+    def start(self) -> None:
+        """Fill the memory of landing pages now, so that the first visitor may come in an outage."""
+        self.links.start()
+
+    def close(self) -> None:
+        """Record what is queued, and stop."""
+        self.links.close()
+        self.queue.close()
+
+
+class Visitors:
+    """Who clicked what a moment ago. Remembers a number instead of an address, and not for ever. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: OrderedDict[int, float] = OrderedDict()
+
+    def seen_before(self, *marks: str) -> bool:
+        """Whether the same marks came within the last DUPLICATE_SECONDS; they are remembered from now on."""
+        visitor, now = hash(marks), time.monotonic()
+        with self._lock:
+            last = self._seen.get(visitor)
+            self._seen[visitor] = now
+            self._seen.move_to_end(visitor)
+            if len(self._seen) > MOST_VISITORS:
+                self._seen.popitem(last=False)
+        return last is not None and now - last <= DUPLICATE_SECONDS
+
+
+_making = threading.Lock()
+
+
+def tracking(app: Flask) -> Tracking:
+    """The app's tracking, made on first use, in the process that serves."""
+    found: Tracking | None = app.extensions.get("tracking")
+    if found is None:
+        with _making:
+            found = app.extensions.get("tracking") or Tracking(app.extensions["ledger"], app.config)
+            app.extensions["tracking"] = found
+    return found
+
+
+def _public(view: Callable[..., Response]) -> Callable[..., Response]:
+    located = {"description": "To the landing page.", "headers": {"Location": {"schema": {"type": "string"}}}}
+    described(view, FOLLOW, (), {"responses": {"302": located}})
+    return view
+
+
+@blueprint.route("/c/<slug:affiliate_id>/<slug:offer_id>", methods=["GET"])
+@_public
+def follow_tracking_link(program: str, affiliate_id: str, offer_id: str) -> Response:
+    """Send a visitor to the offer's landing page, with a signed click_id.
+
+    sub1-sub5 and visitor_id of the query are kept with the click, as are the referrer and the browser's name.
+    HEAD and prefetching browsers make no click. The target is the stored landing page, whatever the request says.
+    """
+    here = tracking(current_app)
+    address = client_address(request.remote_addr, request.headers.get("X-Forwarded-For"), here.trusted_proxies)
+    if wait := here.limiter.take(bucket_of(address)):
+        headers = {"Retry-After": str(math.ceil(wait)), "Cache-Control": "no-store"}
+        raise Problem(429, "This address follows links too quickly; slow down.", headers=headers)
+    if _is_prefetch():
+        # Anything but 2xx makes a browser ask again once the visitor really follows the link, and that is the click.
+        raise Problem(403, "This link is not for prefetching.", headers={"Cache-Control": "no-store"})
+    page = here.links.landing_page(program, affiliate_id, offer_id)
+    if request.method == "HEAD":
+        return _redirect(page)
+    return _redirect(with_click_id(page, _click(here, program, affiliate_id, offer_id, address)))
+
+
+def _is_prefetch() -> bool:
+    """Whether the browser only looks ahead. Source: the Fetch standard's Sec-Purpose, and its two older forms."""
+    headers = request.headers
+    purposes = (headers.get("Sec-Purpose", ""), headers.get("Purpose", ""), headers.get("X-Moz", ""))
+    return any(purpose.lower().startswith("prefetch") for purpose in purposes)
+
+
+def _click(here: Tracking, program: str, affiliate_id: str, offer_id: str, address: str) -> str:
+    """Queue this request as a click. Returns its id."""
+    now = here.ledger.clock()
+    now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # what the signed id can say
+    agent = request.headers.get("User-Agent", "")[:LONGEST_USER_AGENT]
+    click_id = here.ledger.secrets.sign_click(program_id(program), affiliate_id, offer_id, now)
+    subs = {name: value[:LONGEST_SUB] for name in SUBS if (value := request.args.get(name))}
+    click = RecordClick(
+        affiliate_id=affiliate_id,
+        offer_id=offer_id,
+        occurred_at=now,
+        click_id=click_id,
+        visitor_id=_visitor_id(),
+        ip=address or None,
+        referrer=request.headers.get("Referer", "")[:LONGEST_REFERRER] or None,
+        user_agent=agent or None,
+        duplicate=here.visitors.seen_before(program, address, agent, affiliate_id, offer_id),
+        **subs,
+    )
+    here.queue.put(program, click)
+    return click_id
+
+
+def _visitor_id() -> str | None:
+    """The query's visitor_id, if it is one: a visitor is not stopped for what a link's maker got wrong."""
+    given = request.args.get("visitor_id")
+    try:
+        return check_pseudonym("visitor_id", given) if given else None
+    except InvalidInput:
+        return None
+
+
+def with_click_id(page: str, click_id: str) -> str:
+    """A landing page's address with click_id as the last parameter of its query, before any fragment."""
+    address, hash_sign, fragment = page.partition("#")
+    path, _, query = address.partition("?")
+    kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] != CLICK_ID]
+    return f"{path}?{'&'.join([*kept, f'{CLICK_ID}={click_id}'])}{hash_sign}{fragment}"
+
+
+def _redirect(target: str) -> Response:
+    """302. The target's own letters decide where it leads; nothing of the request is in it but the click_id."""
+    headers = {
+        "Location": iri_to_uri(target),
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "strict-origin-when-cross-origin",
+        "X-Robots-Tag": "noindex, nofollow",
+    }
+    return Response(status=302, headers=headers)
