@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Flask
 
-from api import errors, openapi, paths, requests
+from api import errors, metrics, openapi, paths, requests
 from api.auth import Authenticator
 from api.body import NDJSON_LIMIT
 from ledger.application import CommissionLedger
@@ -34,6 +34,7 @@ def create_app(ledger: CommissionLedger | None = None, config: Mapping[str, Any]
     paths.register(app)
     errors.register(app)
     requests.register(app, requests.make_log() if app.config["LOG_REQUESTS"] else None)
+    metrics.register(app, ledger)
     app.register_blueprint(import_module("api.operators").blueprint)
     api = openapi.make_api(app)
     for name in RESOURCES:

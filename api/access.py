@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from ledger.domain.access import ROLES
@@ -100,3 +101,7 @@ def _cell(role: str, roles: tuple[str, ...]) -> str:
     if role not in roles:
         return ""
     return "own" if role == AFFILIATE else "✓"
+
+
+if __name__ == "__main__":
+    Path("docs/access.md").write_text(as_markdown())

@@ -31,7 +31,8 @@ def enrol_affiliate(caller: Caller, enrolment: dict[str, Any]) -> Response:
 @blueprint.arguments(schemas.AffiliatesPage, location="query")
 def list_affiliates(caller: Caller, page: dict[str, Any]) -> Response:
     """Affiliates in the order of their ids."""
-    found = reads.records(caller.ledger, caller.program, "affiliate", answers.after_id(page), page["limit"] + 1, page["status"])
+    with reads.reading(caller.ledger, caller.program) as look:
+        found = look.listed("affiliate", answers.after_id(page), page["limit"] + 1, page["status"])
     items = [{"affiliate_id": r.record_id, "status": r.status, "position": r.position} for r in found]
     return answers.read(answers.page(items, page["limit"], lambda item: answers.cursor(item["affiliate_id"])))
 

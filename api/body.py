@@ -190,7 +190,7 @@ def escaped(token: str) -> str:
 
 def lines(raw: bytes) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line) of NDJSON; empty lines are skipped and counted. Raises Problem 413."""
-    if raw.count(b"\n") > NDJSON_LINES:
+    if raw.count(b"\n") + (not raw.endswith(b"\n")) > NDJSON_LINES:
         raise Problem(413, f"The body has more than {NDJSON_LINES} lines.")
     for number, line in enumerate(raw.split(b"\n"), 1):
         if line and not line.isspace():

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Response, request
-from flask_smorest import Blueprint
 
-from api import answers, body
+from api import answers, body, documents, openapi, schemas, story
 from api.auth import Caller, operation
-from api.errors import Problem, unavailable
+from api.blueprint import Blueprint
+from api.errors import NO_SUCH_RECORD, Problem, unavailable
 from api.inputs import ConversionInput
+from ledger import reads
 from ledger.domain.errors import Refusal, Unavailable
 from ledger.domain.event import Answer
+from ledger.domain.lifecycle import DecideConversion
+from ledger.domain.reversal import RecordReversal
 
 blueprint = Blueprint("conversions", __name__, description="Sales, and what happens to them.")
 _decode = body.StrictDecoder(ConversionInput)
@@ -20,7 +23,13 @@ LINES_AT_ONCE = 1000
 
 
 @blueprint.route("/conversions", methods=["POST"])
-@operation("recordConversions")
+@operation(
+    "recordConversions",
+    {201: documents.ConversionAnswer, 200: documents.ConversionAnswer, 202: documents.Kept},
+    writes=True,
+    streams=documents.LineResult,
+    requestBody=openapi.one_or_many(ConversionInput),
+)
 def record_conversions(caller: Caller) -> Response:
     """Record a sale, or up to 10,000 (NDJSON)."""
     if request.mimetype == body.NDJSON:
@@ -59,3 +68,50 @@ def _execute(caller: Caller, commands: list[ConversionInput], first: bool) -> li
         if first:
             raise
         return [unavailable()] * len(commands)
+
+
+@blueprint.route("/conversions/<ext:order_id>/reversals", methods=["POST"])
+@operation(
+    "recordReversal",
+    {201: documents.ReversalAnswer, 200: documents.ReversalAnswer, 202: documents.Kept},
+    writes=True,
+)
+@blueprint.arguments(schemas.ReversalBody)
+def record_reversal(caller: Caller, asked: dict[str, Any], order_id: str) -> Response:
+    """Take back some or all of a sale; it may come before the sale."""
+    command = RecordReversal(order_id=order_id, sale_amount=asked.pop("amount"), **asked)
+    return answers.written(caller.execute(command))
+
+
+@blueprint.route("/conversions/<ext:order_id>", methods=["GET"])
+@operation("getConversion", {200: documents.ConversionDocument})
+def get_conversion(caller: Caller, order_id: str) -> Response:
+    """The whole story: every event, the journal lines each made, and why the commission is what it is."""
+    with reads.reading(caller.ledger, caller.program) as look:
+        told = story.tell(look, order_id)
+    if told is None:
+        raise Problem(404, NO_SUCH_RECORD)
+    return answers.read(told)
+
+
+def _decides(decision: str) -> Any:
+    @operation(f"{decision}Conversion", {200: documents.ConversionDecision}, writes=True)
+    @blueprint.arguments(schemas.Reason, required=False)
+    def decide(caller: Caller, asked: dict[str, Any], order_id: str) -> Response:
+        command = DecideConversion(order_id=order_id, decision=decision, reason=asked["reason"])
+        return answers.written(caller.execute(command), creates=False)
+
+    return decide
+
+
+blueprint.decisions(
+    "/conversions/<ext:order_id>",
+    "conversion",
+    _decides,
+    {
+        "hold": "Hold a pending commission back.",
+        "release": "End a hold.",
+        "approve": "Make a commission payable; before it matures with a reason.",
+        "reject": "The commission is not owed after all.",
+    },
+)

@@ -23,6 +23,7 @@ blueprint = Blueprint("keys", __name__, description="Access keys.")
 @blueprint.arguments(schemas.KeyBody)
 def issue_key(caller: Caller, body: dict[str, Any]) -> Response:
     """Issue a key to somebody else. Not idempotent: each call makes a key, and its token is shown only here."""
+    body["affiliate_id"] = body["affiliate_id"] or ""
     return _shown(caller.ledger.issue_key(caller.program, meta=caller.meta, **body))
 
 

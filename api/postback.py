@@ -12,7 +12,7 @@ docs/postback.md is what senders read: the names, the signature, what is answere
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
@@ -20,12 +20,13 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from flask import Response, current_app, g, request
-from flask_smorest import Blueprint
 from msgspec.structs import replace
 from werkzeug.exceptions import MethodNotAllowed
 
-from api import answers, body
-from api.auth import described
+from api import answers, body, openapi
+from api.auth import public
+from api.blueprint import Blueprint
+from api.documents import ConversionAnswer, Kept
 from api.errors import Problem
 from api.signature import TOKEN, TOLERANCE, instant, is_signed, is_timely
 from ledger import reads
@@ -62,16 +63,29 @@ _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?").fullmatch
 Command = RecordConversion | RecordReversal
 
 
-def _documented(operation_id: str) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
-    def decorate(view: Callable[..., Response]) -> Callable[..., Response]:
-        described(view, operation_id, (), {})
-        return view
+class PostbackAnswer(ConversionAnswer, omit_defaults=True, kw_only=True):
+    """What became of the sale; or, for a status that takes it back, of its reversal."""
 
-    return decorate
+    status: str = ""
+    reversal_id: str = ""
+
+
+_ANSWERS: openapi.Answers = {201: PostbackAnswer, 200: PostbackAnswer, 202: Kept}
+_ERRORS = (400, 403, 404, 409, 422, 500, 503)
+_SCHEMA = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in sorted(NAMES | EXTRAS)},
+    "required": ["order_id", "timestamp", TOKEN],
+}
+_QUERY = [
+    {"in": "query", "name": name, "required": name in _SCHEMA["required"], "schema": {"type": "string"}}
+    for name in sorted(NAMES | EXTRAS)
+]
+_BODY = {"required": True, "content": {kind: {"schema": _SCHEMA} for kind in (FORM, "application/json")}}
 
 
 @blueprint.route("/postback", methods=["GET"])
-@_documented("recordPostback")
+@public("recordPostback", _ANSWERS, (*_ERRORS, 414), parameters=_QUERY)
 def record_postback(program: str) -> Response:
     """Record, or take back, a sale that the query tells of."""
     if request.method == "HEAD":  # a look at the address must not record anything
@@ -80,7 +94,7 @@ def record_postback(program: str) -> Response:
 
 
 @blueprint.route("/postback", methods=["POST"])
-@_documented("recordPostbackByPost")
+@public("recordPostbackByPost", _ANSWERS, (*_ERRORS, 413, 415), requestBody=_BODY)
 def record_postback_by_post(program: str) -> Response:
     """Record, or take back, a sale that a form or a JSON object tells of."""
     if request.query_string:

@@ -234,7 +234,7 @@ class KeyBody(Strict):
     holder = slug(required=True)
     holder_kind = fields.String(required=True, validate=validate.OneOf(("person", "system")))
     expires_at = InstantField(required=True)
-    affiliate_id = slug(load_default="")
+    affiliate_id = slug(load_default=None)
 
 
 class RotationBody(Strict):
@@ -242,3 +242,11 @@ class RotationBody(Strict):
 
     expires_at = InstantField(load_default=None)
     revoke_old = StrictBoolean(load_default=True)
+
+
+def parameters(schema: type[Schema]) -> list[dict[str, Any]]:
+    """A query schema's fields as OpenAPI parameters, for a view that parses them itself."""
+    return [
+        {"in": "query", "name": name, "required": False, "schema": {"type": "string"}, **one.metadata}
+        for name, one in schema().fields.items()
+    ]

@@ -7,16 +7,17 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from flask import Flask, Response, current_app, request
-from flask_smorest import Blueprint
 from msgspec import Meta as Limits
+from msgspec import Struct
 from werkzeug.urls import iri_to_uri
 
-from api import answers, body
-from api.auth import Caller, described, operation
+from api import answers, body, openapi
+from api.auth import Caller, operation, public
+from api.blueprint import Blueprint
+from api.documents import LineResult, Position
 from api.errors import Problem, unavailable
 from api.inputs import Pseudonym
 from api.ratelimit import RateLimiter, bucket_of, client_address
@@ -38,7 +39,9 @@ MOST_VISITORS = 50_000
 SUBS = ("sub1", "sub2", "sub3", "sub4", "sub5")
 LONGEST_SUB, LONGEST_REFERRER, LONGEST_USER_AGENT = 500, 1000, 500
 CLICK_ID = "click_id"
-FOLLOW = "followTrackingLink"
+QUERY = [
+    {"in": "query", "name": name, "required": False, "schema": {"type": "string"}} for name in (*SUBS, "visitor_id")
+]
 
 Text = Annotated[str, Limits(max_length=2000)]
 
@@ -67,11 +70,24 @@ class ClickInput(RecordClick, frozen=True, kw_only=True, forbid_unknown_fields=T
     duplicate: bool = False
 
 
+class ClickAnswer(Struct):
+    """The click is recorded; a sale may name its click_id."""
+
+    click_id: str
+    position: Position
+
+
 _decode = body.StrictDecoder(ClickInput)
 
 
 @blueprint.route("/clicks", methods=["POST"])
-@operation("recordClicks")
+@operation(
+    "recordClicks",
+    {200: ClickAnswer, 201: ClickAnswer},
+    writes=True,
+    streams=LineResult,
+    requestBody=openapi.one_or_many(ClickInput),
+)
 def record_clicks(caller: Caller) -> Response:
     """Record a click, or up to 10,000 (NDJSON)."""
     if request.mimetype == body.NDJSON:
@@ -178,14 +194,8 @@ def tracking(app: Flask) -> Tracking:
     return found
 
 
-def _public(view: Callable[..., Response]) -> Callable[..., Response]:
-    located = {"description": "To the landing page.", "headers": {"Location": {"schema": {"type": "string"}}}}
-    described(view, FOLLOW, (), {"responses": {"302": located}})
-    return view
-
-
 @blueprint.route("/c/<slug:affiliate_id>/<slug:offer_id>", methods=["GET"])
-@_public
+@public("followTrackingLink", {302: None}, errors=(403, 404, 429, 503), parameters=QUERY)
 def follow_tracking_link(program: str, affiliate_id: str, offer_id: str) -> Response:
     """Send a visitor to the offer's landing page, with a signed click_id.
 

@@ -50,6 +50,8 @@ def affiliate_of(number: int) -> str:
 class World:
     """A migrated database on its own server, and a ledger on it."""
 
+    ROOT = Path(__file__).resolve().parents[1]
+
     def __init__(self, server: EmbeddedServer, database: Database, pool: Pool, master_key: bytes) -> None:
         self.server, self.database, self.pool = server, database, pool
         self.master_key, self.secrets = master_key, Secrets(master_key)
@@ -68,7 +70,7 @@ class World:
             "DATABASE_URL": self.database.app_url,
             "LEDGER_OWNER_URL": self.owner_url,
             "LEDGER_MASTER_KEY": self.master_key.hex(),
-            "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+            "PYTHONPATH": str(self.ROOT),
         }
         return {**os.environ, **ours}
 

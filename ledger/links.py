@@ -262,10 +262,10 @@ def _landing_pages(cur: Rows, id_: UUID, after: int) -> dict[str, str]:
     for record in store.select_streams(cur, id_, list(streams)):
         streams[record.originator_id].append(record.body)
     states = [fold_all(offer.fold, events) for events in streams.values()]
-    return {state.offer_id: _checked(state) for state in states if state is not None}
+    return {state.offer_id: checked_page(state) for state in states if state is not None}
 
 
-def _checked(state: OfferState) -> str:
+def checked_page(state: OfferState) -> str:
     """The landing page, if it is one: it is checked when it is stored, and again before anybody is sent there."""
     try:
         if state.landing_url:

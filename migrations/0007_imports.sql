@@ -24,7 +24,6 @@ CREATE TABLE import_lines (
     import_id    uuid        NOT NULL,
     line_no      bigint      NOT NULL,
     invoice      text        NOT NULL,
-    ordinal      integer     NOT NULL,  -- within the invoice, from 1
     kind         text        NOT NULL CHECK (kind IN ('sale', 'refund', 'neither')),
     sku          text        NOT NULL,
     customer_id  text,
@@ -39,31 +38,35 @@ CREATE TABLE import_lines (
 CREATE INDEX import_lines_by_customer ON import_lines (program_id, customer_id, sku)
     WHERE kind = 'sale' AND customer_id IS NOT NULL;
 
--- Every invoice that was ever imported, by the file that brought it first. digest: of its lines, so that the same
--- invoice in a later file is known for a repetition, or for a different one of the same name.
+-- The invoices of a file. standing: 'new' (this file brought it first), 'again' (an earlier file had it with the same
+-- lines) or 'changed' (with other lines). Once everything is recorded only the new ones stay.
 CREATE TABLE import_invoices (
     program_id  uuid        NOT NULL,
-    invoice     text        NOT NULL,
     import_id   uuid        NOT NULL,
-    digest      bytea       NOT NULL CHECK (length(digest) = 32),
+    invoice     text        NOT NULL,
+    standing    text        NOT NULL CHECK (standing IN ('new', 'again', 'changed')),
+    first_line  bigint      NOT NULL,
     occurred_at timestamptz NOT NULL,  -- its first line's
     amount      bigint      NOT NULL,  -- of its sale lines, minor units
-    PRIMARY KEY (program_id, invoice)
+    digest      bytea       NOT NULL CHECK (length(digest) = 32),  -- of its lines
+    PRIMARY KEY (program_id, import_id, invoice)
 );
+CREATE UNIQUE INDEX import_invoices_new ON import_invoices (program_id, invoice) WHERE standing = 'new';
 
--- Which part of a refund line was matched to which line of an order.
+-- Which part of a refund line was matched to which line of an order. refund_ordinal: the line's place in its invoice,
+-- from 1; order_line_no: the line of the file that brought the order first.
 CREATE TABLE import_matches (
     program_id     uuid    NOT NULL,
     refund_invoice text    NOT NULL,
     refund_ordinal integer NOT NULL,
     part_no        integer NOT NULL,
     order_id       text    NOT NULL,
-    order_ordinal  integer NOT NULL,
+    order_line_no  bigint  NOT NULL,
     quantity       bigint  NOT NULL CHECK (quantity > 0),
     amount         bigint  NOT NULL CHECK (amount >= 0),
     PRIMARY KEY (program_id, refund_invoice, refund_ordinal, part_no)
 );
-CREATE INDEX import_matches_by_order ON import_matches (program_id, order_id, order_ordinal);
+CREATE INDEX import_matches_by_order ON import_matches (program_id, order_id, order_line_no);
 
 -- The reversals that follow: one a refund invoice and order, its amount capped at what was left of the order.
 CREATE TABLE import_reversals (
@@ -76,5 +79,5 @@ CREATE TABLE import_reversals (
 );
 
 GRANT SELECT, INSERT, UPDATE (state, totals) ON import_files TO ledger_app;
-GRANT SELECT, INSERT, DELETE ON import_lines TO ledger_app;
-GRANT SELECT, INSERT ON import_invoices, import_matches, import_reversals TO ledger_app;
+GRANT SELECT, INSERT, DELETE ON import_lines, import_invoices TO ledger_app;
+GRANT SELECT, INSERT ON import_matches, import_reversals TO ledger_app;

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import pytest
+from support import T0
 
 from ledger.batches import Outcome
 from ledger.clickqueue import BATCH, ClickQueue
@@ -16,7 +17,6 @@ from ledger.desk import Meta
 from ledger.domain.click import RecordClick
 from ledger.domain.errors import NotFound, Refusal, Unavailable
 from ledger.domain.event import Answer
-from support import T0
 
 META = Meta("tracking-link")
 
@@ -165,9 +165,7 @@ def test_closing_in_an_outage_gives_up_in_time_and_says_how_many(recorder: Recor
 def test_a_click_without_an_id_is_refused(recorder: Recorder) -> None:
     """It could be recorded twice after a lost answer."""
     with pytest.raises(ValueError, match="click_id"):
-        ClickQueue(recorder, META).put(
-            "shop", RecordClick(affiliate_id="ada", offer_id="shoes", occurred_at=T0)
-        )
+        ClickQueue(recorder, META).put("shop", RecordClick(affiliate_id="ada", offer_id="shoes", occurred_at=T0))
 
 
 ENDING = """

@@ -61,6 +61,12 @@ class Decision(Struct):
     answer: Answer
 
 
+def own_last(drafts: list[Draft], stream: str) -> list[Draft]:
+    """Drafts in order, those of other streams first: an answer's position is that of its command's last event, and a
+    retry can find it again only as the last one in the command's own stream."""
+    return sorted(drafts, key=lambda draft: draft[0] == stream)
+
+
 State = TypeVar("State")
 Fold = Callable[[State | None, Event], State]
 

@@ -25,7 +25,7 @@ from ledger.domain.conversion import (
     key,
 )
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound, WrongState
-from ledger.domain.event import Answer, Command, Decision, Draft, Event, in_utc
+from ledger.domain.event import Answer, Command, Decision, Draft, Event, in_utc, own_last
 from ledger.domain.exceptions import ExceptionRaised
 from ledger.domain.ids import AMOUNT_MAX, check_external_id, check_pseudonym, check_slug
 from ledger.domain.offer import Terms
@@ -167,7 +167,7 @@ def record(fact: ConversionRecorded, state: ConversionState | None, view: View) 
     outcome = _outcome(fact, terms, found, view)
     drafts: list[Draft] = [(key(fact.order_id), fact), (key(fact.order_id), outcome)]
     if state is not None and state.deferred and not isinstance(outcome, AttributionDeferred):
-        drafts += apply_deferred(fold(fold(copy(state), fact), outcome))
+        drafts = own_last(drafts + apply_deferred(fold(fold(copy(state), fact), outcome)), key(fact.order_id))
     return Decision(drafts, Answer("recorded", _body(outcome)))
 
 

@@ -9,7 +9,7 @@ import msgspec
 from ledger.domain import conversion, recording, reversal
 from ledger.domain.conversion import ConversionRecorded, ReversalDeferred
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound, WrongState
-from ledger.domain.event import Answer, Command, Decision, Draft, Event
+from ledger.domain.event import Answer, Command, Decision, Draft, Event, own_last
 from ledger.domain.exceptions import ExceptionRaised, ExceptionResolved
 from ledger.domain.ids import check_external_id
 from ledger.domain.view import Needs, View
@@ -80,7 +80,7 @@ class ResolveException(Command, frozen=True):
         drafts: list[Draft] = [(self.exception_id, resolved)]
         if self.action == "retry":
             drafts += _retried(state.raised, view)
-        return Decision(drafts, Answer("recorded", body))
+        return Decision(own_last(drafts, self.exception_id), Answer("recorded", body))
 
 
 def _retried(raised: ExceptionRaised, view: View) -> list[Draft]:

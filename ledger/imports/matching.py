@@ -20,14 +20,15 @@ from ledger.domain import money
 class Candidate(NamedTuple):
     """A sale line with what is left of it, or a refund line with what it gives back (quantity, pieces).
 
-    They come sorted by customer, article, instant (of a sale: its order's), sales before refunds, invoice, ordinal.
+    They come sorted by customer, article, instant (of a sale: its order's), sales before refunds, invoice, and place
+    in the file. number: of a refund line its ordinal within its invoice, of a sale line its line in the file.
     """
 
     customer_id: str
     sku: str
     refund: bool
     invoice: str
-    ordinal: int
+    number: int
     quantity: int
     price: Decimal
 
@@ -39,13 +40,13 @@ class Part(NamedTuple):
     refund_ordinal: int
     part_no: int
     order_id: str
-    order_ordinal: int
+    order_line_no: int
     quantity: int
     amount: int
 
 
 class _Open(NamedTuple):
-    """An order with the lines that still have pieces: [ordinal, pieces left, price]."""
+    """An order with the lines that still have pieces: [line_no, pieces left, price]."""
 
     order_id: str
     lines: deque[list[Any]]
@@ -63,7 +64,7 @@ def match(candidates: Iterable[Candidate], places: int) -> Iterator[Part]:
         elif one.quantity > 0:
             if not orders or orders[-1].order_id != one.invoice:
                 orders.append(_Open(one.invoice, deque()))
-            orders[-1].lines.append([one.ordinal, one.quantity, one.price])
+            orders[-1].lines.append([one.number, one.quantity, one.price])
 
 
 def _take(refund: Candidate, orders: list[_Open], places: int) -> Iterator[Part]:
@@ -71,11 +72,11 @@ def _take(refund: Candidate, orders: list[_Open], places: int) -> Iterator[Part]
     while wanted and orders:
         order = orders[-1]
         line = order.lines[0]
-        ordinal, left, price = line
+        line_no, left, price = line
         pieces = min(wanted, left)
         part_no += 1
         amount = money.line_amount(Decimal(pieces), price, places)
-        yield Part(refund.invoice, refund.ordinal, part_no, order.order_id, ordinal, pieces, amount)
+        yield Part(refund.invoice, refund.number, part_no, order.order_id, line_no, pieces, amount)
         wanted -= pieces
         line[1] -= pieces
         if not line[1]:

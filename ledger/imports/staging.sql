@@ -5,7 +5,8 @@
 SELECT state, totals FROM import_files WHERE program_id = %(program_id)s AND import_id = %(import_id)s
 
 -- name: select_unfinished
--- Imports that were interrupted after matching: they come first, because what they take back counts.
+-- The imports that were interrupted after matching, oldest first: they are finished before another file is matched,
+-- because what they take back of an order is not left for others.
 SELECT import_id, file_name, offer_id, currency, enrol FROM import_files
  WHERE program_id = %(program_id)s AND state = 'matched' AND import_id <> %(import_id)s
  ORDER BY matched_at, import_id
@@ -15,88 +16,160 @@ SELECT import_id, file_name, offer_id, currency, enrol FROM import_files
 INSERT INTO import_files (program_id, import_id, file_name, offer_id, currency, enrol, state, matched_at, totals)
 VALUES (%(program_id)s, %(import_id)s, %(file_name)s, %(offer_id)s, %(currency)s, %(enrol)s, 'matched', %(now)s, NULL)
 
--- name: select_invoices
--- The file's invoices: their first line's date, what their sale lines come to, and a digest of their lines.
-SELECT invoice, min(occurred_at) FILTER (WHERE ordinal = 1), sum(amount)::bigint,
-       sha256(convert_to(string_agg(concat_ws('|', ordinal, kind, sku, coalesce(customer_id, ''), quantity,
-              trim_scale(price), extract(epoch FROM occurred_at), affiliate_id), E'\n' ORDER BY ordinal), 'UTF8'))
-  FROM import_lines
- WHERE program_id = %(program_id)s AND import_id = %(import_id)s
- GROUP BY invoice
-
 -- name: insert_invoices
--- Invoices that no earlier file brought are this file's.
-INSERT INTO import_invoices (program_id, invoice, import_id, digest, occurred_at, amount)
-SELECT %(program_id)s, invoice, %(import_id)s, digest, occurred_at, amount FROM staged_invoices
-    ON CONFLICT (program_id, invoice) DO NOTHING
+-- Group the file's lines into invoices, and tell those that an earlier file had.
+INSERT INTO import_invoices (program_id, import_id, invoice, standing, first_line, occurred_at, amount, digest)
+SELECT %(program_id)s, %(import_id)s, found.invoice,
+       CASE WHEN known.digest IS NULL THEN 'new' WHEN known.digest = found.digest THEN 'again' ELSE 'changed' END,
+       found.first_line, found.occurred_at, found.amount, found.digest
+  FROM (SELECT invoice, min(line_no) AS first_line, (array_agg(occurred_at ORDER BY line_no))[1] AS occurred_at,
+               least(sum(amount), 9223372036854775807)::bigint AS amount,
+               sha256(convert_to(string_agg(concat_ws('|', kind, sku, coalesce(customer_id, ''), quantity,
+                      trim_scale(price), extract(epoch FROM occurred_at), affiliate_id), E'\n' ORDER BY line_no),
+                      'UTF8')) AS digest
+          FROM import_lines
+         WHERE program_id = %(program_id)s AND import_id = %(import_id)s
+         GROUP BY invoice) found
+  LEFT JOIN import_invoices known
+         ON known.program_id = %(program_id)s AND known.invoice = found.invoice AND known.standing = 'new'
 
 -- name: select_too_large
 -- An order that is worth more than the ledger takes.
-SELECT invoice FROM import_invoices
- WHERE program_id = %(program_id)s AND import_id = %(import_id)s AND amount > %(most)s ORDER BY invoice LIMIT 1
+SELECT invoice, first_line FROM import_invoices
+ WHERE program_id = %(program_id)s AND import_id = %(import_id)s AND amount > %(most)s ORDER BY first_line LIMIT 1
 
--- name: select_unknown_affiliates
--- Affiliates that this file's sales name and that are not enrolled, or not approved yet.
-SELECT named.affiliate_id, coalesce(d.status, 'unknown')
+-- name: select_unapproved_affiliates
+-- Affiliates that this file's sales name and that may not earn yet: not enrolled (''), or applied.
+SELECT named.affiliate_id, coalesce(d.status, '')
   FROM (SELECT DISTINCT affiliate_id FROM import_lines
          WHERE program_id = %(program_id)s AND import_id = %(import_id)s AND kind = 'sale' AND affiliate_id <> '') named
   LEFT JOIN directory d ON d.program_id = %(program_id)s AND d.kind = 'affiliate' AND d.record_id = named.affiliate_id
- WHERE d.status IS NULL OR d.status = 'applied'
- ORDER BY 1
+ WHERE coalesce(d.status, 'applied') = 'applied'
+ ORDER BY named.affiliate_id
 
 -- name: select_candidates
 -- What matching walks through: the refund lines that are new, and what is left of the sale lines of the same
 -- customers and articles, from whichever file. Sorted as ledger.imports.matching wants it.
-WITH refunds AS (
-    SELECT l.customer_id, l.sku, l.occurred_at, l.invoice, l.line_no, l.ordinal, l.quantity, l.price
+WITH numbered AS (
+    SELECT l.*, row_number() OVER (PARTITION BY l.invoice ORDER BY l.line_no) AS ordinal
       FROM import_lines l
-      JOIN import_invoices i ON i.program_id = %(program_id)s AND i.invoice = l.invoice AND i.import_id = l.import_id
-     WHERE l.program_id = %(program_id)s AND l.import_id = %(import_id)s AND l.kind = 'refund'
-       AND l.customer_id IS NOT NULL
+     WHERE l.program_id = %(program_id)s AND l.import_id = %(import_id)s
+       AND l.invoice IN (SELECT r.invoice FROM import_lines r
+                          WHERE r.program_id = %(program_id)s AND r.import_id = %(import_id)s AND r.kind = 'refund')
+), refunds AS (
+    SELECT n.customer_id, n.sku, n.occurred_at, n.invoice, n.line_no, n.ordinal, n.quantity, n.price
+      FROM numbered n
+      JOIN import_invoices i ON i.program_id = %(program_id)s AND i.import_id = %(import_id)s AND i.invoice = n.invoice
+     WHERE n.kind = 'refund' AND n.customer_id IS NOT NULL AND i.standing = 'new'
 )
-SELECT customer_id, sku, refund, invoice, ordinal, quantity, price
-  FROM (SELECT customer_id, sku, occurred_at, true AS refund, invoice, line_no, ordinal, quantity, price FROM refunds
+SELECT customer_id, sku, refund, invoice, number, quantity, price
+  FROM (SELECT customer_id, sku, occurred_at, true AS refund, invoice, line_no, ordinal AS number, quantity, price
+          FROM refunds
         UNION ALL
-        SELECT s.customer_id, s.sku, i.occurred_at, false, s.invoice, s.line_no, s.ordinal,
+        SELECT s.customer_id, s.sku, i.occurred_at, false, s.invoice, s.line_no, s.line_no,
                s.quantity - (SELECT coalesce(sum(m.quantity), 0) FROM import_matches m
                               WHERE m.program_id = %(program_id)s AND m.order_id = s.invoice
-                                AND m.order_ordinal = s.ordinal)::bigint, s.price
+                                AND m.order_line_no = s.line_no)::bigint,
+               s.price
           FROM (SELECT DISTINCT customer_id, sku FROM refunds) wanted
-          JOIN import_lines s ON s.program_id = %(program_id)s AND s.customer_id = wanted.customer_id
-               AND s.sku = wanted.sku AND s.kind = 'sale'
-          JOIN import_invoices i ON i.program_id = %(program_id)s AND i.invoice = s.invoice
-               AND i.import_id = s.import_id) candidates
+          JOIN import_lines s ON s.program_id = %(program_id)s AND s.kind = 'sale'
+               AND s.customer_id = wanted.customer_id AND s.sku = wanted.sku
+          JOIN import_invoices i ON i.program_id = %(program_id)s AND i.import_id = s.import_id
+               AND i.invoice = s.invoice AND i.standing = 'new') candidates
  ORDER BY customer_id COLLATE "C", sku COLLATE "C", occurred_at, refund, invoice COLLATE "C", line_no
 
 -- name: select_taken_back
--- What this file's refunds take back of each order, in the order in which they came.
-SELECT m.order_id, m.refund_invoice, min(l.occurred_at), sum(m.amount)::bigint, o.amount
-  FROM import_lines l
-  JOIN import_invoices r ON r.program_id = %(program_id)s AND r.invoice = l.invoice AND r.import_id = l.import_id
-  JOIN import_matches m ON m.program_id = %(program_id)s AND m.refund_invoice = l.invoice
-       AND m.refund_ordinal = l.ordinal
-  JOIN import_invoices o ON o.program_id = %(program_id)s AND o.invoice = m.order_id
- WHERE l.program_id = %(program_id)s AND l.import_id = %(import_id)s AND l.kind = 'refund'
- GROUP BY m.order_id, m.refund_invoice, o.amount
+-- What this file's new refunds take back of each order, in the order in which they came.
+SELECT m.order_id, m.refund_invoice, r.occurred_at, sum(m.amount)::bigint, o.amount
+  FROM import_invoices r
+  JOIN import_matches m ON m.program_id = %(program_id)s AND m.refund_invoice = r.invoice
+  JOIN import_invoices o ON o.program_id = %(program_id)s AND o.invoice = m.order_id AND o.standing = 'new'
+ WHERE r.program_id = %(program_id)s AND r.import_id = %(import_id)s AND r.standing = 'new'
+ GROUP BY m.order_id, m.refund_invoice, r.occurred_at, o.amount
 HAVING sum(m.amount) > 0
- ORDER BY m.order_id COLLATE "C", min(l.occurred_at), m.refund_invoice COLLATE "C"
+ ORDER BY m.order_id COLLATE "C", r.occurred_at, m.refund_invoice COLLATE "C"
 
 -- name: select_reversed
 -- What the log has of some orders: their amount, and what was taken back of it.
 SELECT order_id, amount, reversed_amount FROM conversions
  WHERE program_id = %(program_id)s AND originator_id = ANY(%(ids)s::uuid[])
 
--- name: select_changed_invoices
--- Invoices that an earlier file had with other lines: they are kept as exceptions, one each.
-SELECT s.invoice, encode(s.digest, 'hex'), count(*), min(l.line_no)
-  FROM staged_invoices s
- WHERE false
+-- name: count_work
+-- How many orders, reversals and lines that are neither there are to record, at most.
+SELECT (SELECT count(*) FROM import_invoices
+         WHERE program_id = %(program_id)s AND import_id = %(import_id)s)
+     + (SELECT count(*) FROM import_lines
+         WHERE program_id = %(program_id)s AND import_id = %(import_id)s AND kind = 'neither')
 
 -- name: select_sale_lines
 -- The lines of this file's orders, order by order, as the file has them.
-SELECT l.invoice, l.sku, l.quantity, l.amount, l.customer_id, l.affiliate_id, first.occurred_at
-  FROM (SELECT invoice, min(line_no) AS line_no, min(occurred_at) FILTER (WHERE ordinal = 1) AS occurred_at
-          FROM import_lines WHERE program_id = %(program_id)s AND import_id = %(import_id)s GROUP BY invoice) first
-  JOIN import_lines l ON l.program_id = %(program_id)s AND l.import_id = %(import_id)s AND l.invoice = first.invoice
- WHERE l.kind = 'sale'
- ORDER BY first.line_no, l.line_no
+SELECT l.invoice, i.occurred_at, i.digest, l.sku, l.quantity, l.amount, l.customer_id, l.affiliate_id
+  FROM import_invoices i
+  JOIN import_lines l ON l.program_id = %(program_id)s AND l.import_id = %(import_id)s AND l.invoice = i.invoice
+ WHERE i.program_id = %(program_id)s AND i.import_id = %(import_id)s AND i.standing <> 'changed' AND l.kind = 'sale'
+ ORDER BY i.first_line, l.line_no
+
+-- name: select_reversals
+-- The reversals of this file's refunds.
+SELECT v.refund_invoice, v.order_id, v.occurred_at, v.amount
+  FROM import_invoices i
+  JOIN import_reversals v ON v.program_id = %(program_id)s AND v.refund_invoice = i.invoice
+ WHERE i.program_id = %(program_id)s AND i.import_id = %(import_id)s AND i.standing <> 'changed'
+ ORDER BY v.occurred_at, v.refund_invoice COLLATE "C", v.order_id COLLATE "C"
+
+-- name: select_exceptions
+-- The lines that are neither sale nor refund, and the refund lines of which something matched no order (unmatched,
+-- pieces).
+WITH numbered AS (
+    SELECT l.*, row_number() OVER (PARTITION BY l.invoice ORDER BY l.line_no) AS ordinal
+      FROM import_lines l
+     WHERE l.program_id = %(program_id)s AND l.import_id = %(import_id)s
+       AND l.invoice IN (SELECT r.invoice FROM import_lines r
+                          WHERE r.program_id = %(program_id)s AND r.import_id = %(import_id)s AND r.kind <> 'sale')
+)
+SELECT * FROM (
+    SELECT n.line_no, n.invoice, n.ordinal, n.kind, n.fact, n.customer_id IS NOT NULL AS has_customer, n.quantity,
+           n.quantity - (SELECT coalesce(sum(m.quantity), 0) FROM import_matches m
+                          WHERE m.program_id = %(program_id)s AND m.refund_invoice = n.invoice
+                            AND m.refund_ordinal = n.ordinal)::bigint AS unmatched
+      FROM numbered n
+      JOIN import_invoices i ON i.program_id = %(program_id)s AND i.import_id = %(import_id)s AND i.invoice = n.invoice
+     WHERE n.kind <> 'sale' AND i.standing <> 'changed') lines
+ WHERE kind = 'neither' OR unmatched > 0
+ ORDER BY line_no
+
+-- name: select_changed
+-- Invoices that an earlier file had with other lines, with the lines that this file has.
+SELECT i.invoice, i.digest, i.first_line,
+       (SELECT json_agg(json_build_object('sku', l.sku, 'kind', l.kind, 'quantity', l.quantity, 'price',
+               l.price::text, 'occurred_at', l.occurred_at, 'customer_id', l.customer_id, 'affiliate_id',
+               l.affiliate_id) ORDER BY l.line_no)::text
+          FROM import_lines l
+         WHERE l.program_id = %(program_id)s AND l.import_id = %(import_id)s AND l.invoice = i.invoice)
+  FROM import_invoices i
+ WHERE i.program_id = %(program_id)s AND i.import_id = %(import_id)s AND i.standing = 'changed'
+ ORDER BY i.first_line
+
+-- name: select_commission_taken_back
+-- How much commission the events at some positions took back.
+SELECT coalesce(sum(amount), 0)::bigint FROM journal
+ WHERE program_id = %(program_id)s AND position = ANY(%(positions)s)
+   AND generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
+
+-- name: update_file
+-- Everything is recorded.
+UPDATE import_files SET state = 'recorded', totals = %(totals)s
+ WHERE program_id = %(program_id)s AND import_id = %(import_id)s
+
+-- name: delete_lines
+-- Keep the sale lines to which a later refund may refer; the log has the rest.
+DELETE FROM import_lines l
+ WHERE l.program_id = %(program_id)s AND l.import_id = %(import_id)s
+   AND (l.kind <> 'sale' OR l.customer_id IS NULL OR l.invoice IN (
+        SELECT i.invoice FROM import_invoices i
+         WHERE i.program_id = %(program_id)s AND i.import_id = %(import_id)s AND i.standing <> 'new'))
+
+-- name: delete_invoices
+-- Keep the invoices that this file brought first.
+DELETE FROM import_invoices
+ WHERE program_id = %(program_id)s AND import_id = %(import_id)s AND standing <> 'new'
