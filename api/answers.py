@@ -13,6 +13,7 @@ from flask import Response, request
 from api.errors import Problem, problem_of
 from ledger.domain.errors import Refusal
 from ledger.domain.event import Answer
+from ledger.domain.ids import BIGINT_MAX
 
 JSON = "application/json"
 _encode = msgspec.json.Encoder().encode
@@ -75,10 +76,13 @@ def place(after: str | None, *kinds: type) -> tuple[Any, ...] | None:
         return None
     try:
         raw = base64.b64decode(after + "=" * (-len(after) % 4), altchars=b"-_", validate=True)
-        return msgspec.json.decode(raw, type=tuple[kinds])  # type: ignore[valid-type]
+        found: tuple[Any, ...] = msgspec.json.decode(raw, type=tuple[kinds])  # type: ignore[valid-type]
+        if all(part.isprintable() if isinstance(part, str) else 0 <= part <= BIGINT_MAX for part in found):
+            return found
     except ValueError:
-        errors = [{"parameter": "after", "detail": "must be the next of an earlier page"}]
-        raise Problem(422, "The cursor is not one of ours.", code="invalid_input", errors=errors) from None
+        pass
+    errors = [{"parameter": "after", "detail": "must be the next of an earlier page"}]
+    raise Problem(422, "The cursor is not one of ours.", code="invalid_input", errors=errors)
 
 
 def after_id(asked: Mapping[str, Any]) -> str:

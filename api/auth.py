@@ -117,8 +117,8 @@ def operation(
 ) -> Callable[[View], View]:
     """Bind a view to a row of the access table. The view is called as view(caller, …, **path parameters).
 
-    answers: status → struct, for the document; streams: the struct of a line of its NDJSON form; documented: more of the operation's OpenAPI description. Goes right
-    under the blueprint's route().
+    answers: status → struct, for the document; streams: the struct of a line of its NDJSON form; documented: more of
+    the operation's OpenAPI description. Goes right under the blueprint's route().
     """
     roles = ACCESS[operation_id]
     allowed = frozenset(roles)
@@ -147,7 +147,9 @@ def operation(
     return decorate
 
 
-def public(operation_id: str, answers: openapi.Answers, errors: tuple[int, ...] = (), **documented: Any) -> Callable[[View], View]:
+def public(
+    operation_id: str, answers: openapi.Answers, errors: tuple[int, ...] = (), **documented: Any
+) -> Callable[[View], View]:
     """Document a view that needs no key. Goes right under the blueprint's route()."""
     assert operation_id in PUBLIC
 

@@ -46,7 +46,8 @@ def read(limit: int = JSON_LIMIT) -> bytes:
     """The request's body. Raises Problem 413."""
     if (request.content_length or 0) > limit:
         raise too_large(limit)
-    request.max_content_length = limit
+    # One more than the limit: a body of unknown length is cut off there without a word.
+    request.max_content_length = limit + 1
     try:
         raw = request.get_data(cache=False)
     except RequestEntityTooLarge:
@@ -176,7 +177,10 @@ def invalid(error: msgspec.ValidationError) -> Problem:
     elif field := _MISSING.fullmatch(what):
         pointer, what = f"{pointer}/{field[1]}", "is required"
     return Problem(
-        422, "The body has a field that is not right.", code="invalid_input", errors=[{"pointer": pointer, "detail": what}]
+        422,
+        "The body has a field that is not right.",
+        code="invalid_input",
+        errors=[{"pointer": pointer, "detail": what}],
     )
 
 
@@ -212,10 +216,10 @@ def decode_line(decoder: StrictDecoder[T], line: bytes) -> T | Problem:
 # --- what marshmallow looks at -------------------------------------------------------------------------------
 
 
-class StrictParser(FlaskParser):  # type: ignore[misc]
+class StrictParser(FlaskParser):
     """The library's parser of arguments, with our decoder, and our problems instead of its errors."""
 
-    DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": "raise"}  # noqa: RUF012
+    DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": "raise"}
 
     def load_json(self, req: Any, schema: Any) -> Any:
         """The body as decoded JSON; an object without fields when there is none."""
@@ -226,9 +230,7 @@ class StrictParser(FlaskParser):  # type: ignore[misc]
             raise unsupported("application/json")
         return decode(raw)
 
-    def handle_error(
-        self, error: Any, req: Any, schema: Any, *, error_status_code: Any, error_headers: Any
-    ) -> Any:
+    def handle_error(self, error: Any, req: Any, schema: Any, *, error_status_code: Any, error_headers: Any) -> Any:
         """422 with a pointer (or parameter, or header) for each field that is not right."""
         errors: list[dict[str, str]] = []
         for location, messages in error.messages.items():

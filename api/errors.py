@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
+import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import psycopg
 import psycopg_pool
-from flask import Flask, Response, g
+from flask import Flask, Response, current_app, g
 from werkzeug.exceptions import HTTPException
 
 from ledger.batches import retryable
@@ -50,7 +51,6 @@ _CODE_OF_STATUS = {
     503: "unavailable",
 }
 RETRY_SECONDS = 1
-_log = logging.getLogger("api")
 
 
 class Problem(Exception):
@@ -138,18 +138,33 @@ def _http_error(error: HTTPException) -> Response:
     return respond(Problem(status, detail, headers=kept))
 
 
+def _refused(refusal: Refusal) -> Response:
+    if type(refusal) is Refusal:  # the ledger's word for a failure that it did not foresee
+        _note(refusal.__cause__ or refusal)
+    return respond(problem_of(refusal))
+
+
 def _unforeseen(error: Exception) -> Response:
     if isinstance(error, psycopg.errors.QueryCanceled) or retryable(error):
         return respond(unavailable())
-    # The type and place only: a driver's message quotes values, and those may be personal.
-    _log.error("unhandled %s", type(error).__name__, extra={"error": error})
+    _note(error)
     return respond(problem_of(Refusal()))
+
+
+def _note(error: BaseException) -> None:
+    """Log where it happened and of which kind; not its text, because a driver's message quotes values, and those
+    may be personal."""
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+    current_app.extensions["log"].msg(
+        "unhandled", request_id=g.get("request_id", ""), error=type(error).__name__, where=where
+    )
 
 
 def register(app: Flask) -> None:
     """Answer every error of the app with a problem document."""
     app.register_error_handler(Problem, respond)
-    app.register_error_handler(Refusal, lambda refusal: respond(problem_of(refusal)))
+    app.register_error_handler(Refusal, _refused)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(psycopg_pool.PoolTimeout, _unforeseen)
     app.register_error_handler(Exception, _unforeseen)

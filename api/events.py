@@ -45,4 +45,3 @@ def _stream(caller: Caller, log: str, after: int, limit: int | None) -> Iterator
         if len(found) < at_once:
             return
         left = None if left is None else left - len(found)
-

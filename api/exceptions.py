@@ -44,7 +44,7 @@ def get_exception(caller: Caller, exception_id: str) -> Response:
 def _document(look: reads.Look, found: reads.Found) -> dict[str, Any]:
     state: ExceptionState = found.state
     raised, resolution = state.raised, state.resolution
-    document = {
+    document: dict[str, Any] = {
         "exception_id": raised.exception_id,
         "type": raised.type,
         "status": "open" if state.open else "resolved",

@@ -44,7 +44,9 @@ class LedgerCollector(Collector):
             "queue": GaugeMetricFamily(
                 "ledger_conversions", "Conversions that wait to mature or for their click", labels=["program", "status"]
             ),
-            "follower": GaugeMetricFamily("ledger_follower_position", "Position of a follower", labels=["program", "follower"]),
+            "follower": GaugeMetricFamily(
+                "ledger_follower_position", "Position of a follower", labels=["program", "follower"]
+            ),
         }
         try:
             pool = self._ledger.pool
@@ -63,7 +65,9 @@ def register(app: Flask, ledger: CommissionLedger) -> None:
     registry = CollectorRegistry()
     registry.register(LedgerCollector(ledger))
     counted = Counter("ledger_requests", "Requests", ["operation", "status"], registry=registry)
-    timed = Histogram("ledger_request_seconds", "Seconds a request took", ["operation"], buckets=_BUCKETS, registry=registry)
+    timed = Histogram(
+        "ledger_request_seconds", "Seconds a request took", ["operation"], buckets=_BUCKETS, registry=registry
+    )
     children: dict[tuple[str | None, int], tuple[Counter, Histogram]] = {}
     app.extensions["metrics"] = registry
 

@@ -6,8 +6,10 @@ from flask import Blueprint, Response, current_app
 
 from api import answers
 from api.errors import unavailable
+from api.startup import Preflight
 from ledger import reads
 from ledger.application import CommissionLedger
+from ledger.store.database import StartupRefused
 
 blueprint = Blueprint("operators", __name__)
 _ALIVE = b'{"status":"ok"}'
@@ -21,10 +23,16 @@ def healthz() -> Response:
 
 @blueprint.route("/readyz")
 def readyz() -> Response:
-    """The database answers, too; 503 while it does not."""
+    """The database answers and keeps the ledger's promises; 503 while it does not."""
     ledger: CommissionLedger = current_app.extensions["ledger"]
+    looked: Preflight | None = current_app.extensions["preflight"]
     try:
+        if looked is not None:
+            looked.check()
         reads.fetch(ledger.pool, "SELECT 1", {})
+    except StartupRefused as objection:
+        current_app.extensions["log"].msg("refused", objection=str(objection))
+        raise unavailable() from None
     except Exception:
         raise unavailable() from None
     return answers.json_response({"status": "ready"})

@@ -6,7 +6,8 @@ import unicodedata
 from typing import Any
 
 from flask import Flask
-from werkzeug.routing import BaseConverter, IntegerConverter, ValidationError
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import BaseConverter, IntegerConverter
 
 
 class SlugConverter(BaseConverter):
@@ -30,12 +31,12 @@ class ExternalIdConverter(BaseConverter):
     longest = 128
 
     def to_python(self, value: str) -> str:
-        """Raises ValidationError, which means 404, for what cannot be an id."""
+        """Raises NotFound for what cannot be an id (ValidationError would become 405 where other methods are)."""
         if not value.isascii():
             value = unicodedata.normalize("NFC", value)
         # U+FFFD stands where the path was not UTF-8: whatever id that was, it is not this one
         if len(value) > self.longest or not value.isprintable() or "\ufffd" in value:
-            raise ValidationError()
+            raise NotFound()
         return value
 
 
@@ -47,7 +48,12 @@ class RecordKeyConverter(ExternalIdConverter):
 
 def register(app: Flask) -> None:
     """Make the converters known, and keep // in an id from being merged."""
-    app.url_map.converters |= {"slug": SlugConverter, "version": VersionConverter, "ext": ExternalIdConverter, "record": RecordKeyConverter}
+    app.url_map.converters |= {
+        "slug": SlugConverter,
+        "version": VersionConverter,
+        "ext": ExternalIdConverter,
+        "record": RecordKeyConverter,
+    }
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
 

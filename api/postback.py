@@ -20,19 +20,21 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from flask import Response, current_app, g, request
+from msgspec import Struct
 from msgspec.structs import replace
 from werkzeug.exceptions import MethodNotAllowed
 
 from api import answers, body, openapi
 from api.auth import public
 from api.blueprint import Blueprint
-from api.documents import ConversionAnswer, Kept
+from api.documents import Kept, Position
 from api.errors import Problem
 from api.signature import TOKEN, TOLERANCE, instant, is_signed, is_timely
 from ledger import reads
 from ledger.application import CommissionLedger
 from ledger.desk import Meta
 from ledger.domain import conversion, money, reversal
+from ledger.domain.conversion import Step
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound
 from ledger.domain.event import Answer
 from ledger.domain.exceptions import ExceptionRaised
@@ -63,11 +65,19 @@ _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?").fullmatch
 Command = RecordConversion | RecordReversal
 
 
-class PostbackAnswer(ConversionAnswer, omit_defaults=True, kw_only=True):
-    """What became of the sale; or, for a status that takes it back, of its reversal."""
+class PostbackAnswer(Struct, omit_defaults=True):
+    """What became of the sale, as POST /conversions says it; or, for a status that takes it back, of its reversal."""
 
-    status: str = ""
+    order_id: str
+    position: Position
     reversal_id: str = ""
+    status: str = ""
+    affiliate_id: str = ""
+    commission: int = 0
+    currency: str = ""
+    matures_at: datetime | None = None
+    until: datetime | None = None
+    steps: list[Step] = []
 
 
 _ANSWERS: openapi.Answers = {201: PostbackAnswer, 200: PostbackAnswer, 202: Kept}

@@ -11,8 +11,8 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from ledger.domain.access import ROLES
 from ledger.domain.adjustment import KINDS
-from ledger.domain.event import in_utc
 from ledger.domain.errors import InvalidInput
+from ledger.domain.event import in_utc
 from ledger.domain.ids import AMOUNT_MAX, BIGINT_MAX
 from ledger.domain.reversal import REASONS
 
@@ -115,9 +115,7 @@ class Page(Strict):
 class AffiliatesPage(Page):
     """Affiliates, all or of a status."""
 
-    status = fields.String(
-        load_default=None, validate=validate.OneOf(("applied", "approved", "suspended", "closed"))
-    )
+    status = fields.String(load_default=None, validate=validate.OneOf(("applied", "approved", "suspended", "closed")))
 
 
 class AdjustmentsPage(Page):
@@ -130,7 +128,11 @@ class ExceptionsPage(Page):
     """Exceptions, all or of a status or type."""
 
     status = fields.String(load_default=None, validate=validate.OneOf(("open", "resolved")))
-    type = fields.String(load_default=None, validate=validate.Length(1, 64))
+    type = fields.String(
+        load_default=None,
+        validate=validate.Regexp(r"^[a-z_]{1,64}\Z", error="Must be an exception's type, such as unknown_offer"),
+        metadata={"pattern": "^[a-z_]{1,64}$"},
+    )
 
 
 class EventsPage(Strict):

@@ -149,7 +149,10 @@ def _explain_accrual(accrued: CommissionAccrued, state: ConversionState, offer: 
 
 
 def _sentence(accrued: CommissionAccrued, state: ConversionState) -> str:
-    major = lambda amount: f"{money.major_units(amount, accrued.currency)} {accrued.currency}"  # noqa: E731
+
+    def major(amount: int) -> str:
+        return f"{money.major_units(amount, accrued.currency)} {accrued.currency}"
+
     rule = _RULES.get(accrued.steps[-1].rule, "") if accrued.steps else ""
     version = f"version {accrued.terms_version} of the terms of offer {accrued.offer_id}"
     if accrued.rate_bps is None:

@@ -71,11 +71,12 @@ def race(
     comparisons: Sequence[Comparison],
     plan: Plan,
     calm: Callable[[], None] = lambda: None,
+    warm_up: int = 1,
 ) -> list[Row]:
-    """Let the contenders run in turns and compare them. calm: called before each turn of all, unmeasured."""
+    """Let the contenders run in turns and compare them. calm: called before each turn of all, unmeasured; warm_up:
+    how many turns fill caches and do not count (none in a smoke test)."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
-    # The first turn fills caches and prepares statements; it counts only in a smoke test.
-    warm_up = 0 if plan.quick else 1
+    warm_up = 0 if plan.quick else warm_up
     for turn in range(warm_up + plan.runs):
         calm()
         for name, run in contenders.items():

@@ -164,9 +164,7 @@ class Look:
         self, kind: str, after: str, limit: int, status: str | None = None, type_: str | None = None
     ) -> list[Entry]:
         """Which records of a kind there are, in the order of their ids."""
-        return directory.page(
-            self.cur, self.program_id, kind, after=after, limit=limit, status=status, type_=type_
-        )
+        return directory.page(self.cur, self.program_id, kind, after=after, limit=limit, status=status, type_=type_)
 
     def records(
         self, kind: str, after: str, limit: int, status: str | None = None, type_: str | None = None

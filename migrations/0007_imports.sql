@@ -33,7 +33,7 @@ CREATE TABLE import_lines (
     occurred_at  timestamptz NOT NULL,
     affiliate_id text        NOT NULL,  -- '' where the line names none
     fact         text,
-    PRIMARY KEY (program_id, import_id, line_no)
+    PRIMARY KEY (program_id, import_id, invoice, line_no)
 );
 CREATE INDEX import_lines_by_customer ON import_lines (program_id, customer_id, sku)
     WHERE kind = 'sale' AND customer_id IS NOT NULL;

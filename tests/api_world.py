@@ -1,4 +1,5 @@
-"""A program of its own for each test, with an approved affiliate, an offer of 10 % after 30 days, and a key of every role, behind the API."""
+"""A program of its own for each test behind the API: an approved affiliate, an offer of 10 % after 30 days, and a key
+of every role."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Flask
-from werkzeug.test import TestResponse
 
 from api import create_app
 from ledger.application import CommissionLedger
@@ -50,8 +50,8 @@ class World:
 
     def call(
         self, role: str, method: str, path: str, json: Any = None, *, program: str = "", token: str = "", **more: Any
-    ) -> TestResponse:
-        """A request with the role's key (role "": without a key)."""
+    ) -> Any:
+        """The response (werkzeug's TestResponse) to a request with the role's key (role "": without a key)."""
         headers = dict(more.pop("headers", {}))
         if role or token:
             headers["Authorization"] = f"Bearer {token or self.tokens[role]}"
@@ -59,7 +59,7 @@ class World:
             more["json"] = json
         return self.client.open(f"/v1/programs/{program or self.program}{path}", method=method, headers=headers, **more)
 
-    def sell(self, order_id: str = "A-1", amount: int = 1970, **more: Any) -> TestResponse:
+    def sell(self, order_id: str = "A-1", amount: int = 1970, **more: Any) -> Any:
         """A sale of the affiliate uk."""
         return self.call("ingest", "POST", "/conversions", sale(order_id, amount, **more))
 

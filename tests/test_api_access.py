@@ -34,7 +34,7 @@ def world(app: Flask) -> World:
 
 def operations(app: Flask) -> list[tuple[str, str, str, dict[str, Any]]]:
     """(operation id, method, path behind the program, its document) of everything in the OpenAPI document."""
-    document = app.test_client().get("/openapi.json").json
+    document: Any = app.test_client().get("/openapi.json").json
     found = []
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
@@ -54,9 +54,12 @@ def fill(path: str, affiliate_id: str) -> str:
 
 def same_but_for_the_request(a: TestResponse, b: TestResponse) -> bool:
     """Equal to the byte, except for the request id."""
-    strip = lambda r: r.data.replace(r.headers["X-Request-Id"].encode(), b"")  # noqa: E731
-    headers = lambda r: {k: v for k, v in r.headers if k not in ("X-Request-Id", "Date")}  # noqa: E731
-    return (a.status_code, strip(a), headers(a)) == (b.status_code, strip(b), headers(b))
+
+    def seen(r: TestResponse) -> tuple[object, ...]:
+        headers = {k: v for k, v in r.headers if k not in ("X-Request-Id", "Date")}
+        return r.status_code, r.data.replace(r.headers["X-Request-Id"].encode(), b""), headers
+
+    return seen(a) == seen(b)
 
 
 def test_the_table_and_the_document_name_the_same_operations(app: Flask) -> None:
@@ -85,7 +88,7 @@ def test_every_role_by_every_operation(world: World) -> None:
             continue
         for role in ROLES:
             own = "uk" if role == "affiliate" else "nobody"
-            body = {} if "requestBody" in document else None
+            body: dict[str, Any] | None = {} if "requestBody" in document else None
             status = world.call(role, method, fill(path, own), body).status_code
             if (status == 403) != (not access.may(role, name)) or status in (401, 405) or status >= 500:
                 wrong.append((name, role, status))
@@ -110,7 +113,7 @@ def test_an_affiliate_key_reads_nobody_else(world: World) -> None:
     for name, method, path, document in operations(world.app):
         if name in access.PUBLIC:
             continue
-        body = {} if "requestBody" in document else None
+        body: dict[str, Any] | None = {} if "requestBody" in document else None
         foreign = world.call("affiliate", method, fill(path, "fr"), body)
         missing = world.call("affiliate", method, fill(path, "nobody"), body)
         assert foreign.status_code == (404 if access.may("affiliate", name) else 403), name

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import msgspec
 import pytest
 from api_world import make_world, open_service, sale
@@ -33,7 +33,8 @@ def app(server: EmbeddedServer, template: str) -> Iterator[Flask]:
 
 @pytest.fixture(scope="module")
 def document(app: Flask) -> dict[str, Any]:
-    found: dict[str, Any] = app.test_client().get("/openapi.json").json
+    found: Any = app.test_client().get("/openapi.json").json
+    assert isinstance(found, dict)
     return found
 
 
@@ -71,7 +72,9 @@ def test_the_page_loads_nothing_from_elsewhere(app: Flask) -> None:
 
 # --- what is decoded is what is documented ---------------------------------------------------------------
 
-_NASTY = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5), st.just([]))
+_NASTY = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5), st.just([])
+)
 _IDS = st.one_of(st.text(max_size=3), st.sampled_from(["a", "ü", "x" * 128, "x" * 129, "a@b", "bad\nid"]))
 _FIELDS: dict[str, Any] = {
     "order_id": _IDS,
@@ -88,7 +91,7 @@ _FIELDS: dict[str, Any] = {
 
 def _accepts_schema(document: dict[str, Any], value: Any) -> bool:
     schema = {"$ref": "#/components/schemas/ConversionInput", "components": document["components"]}
-    return jsonschema.Draft202012Validator(schema).is_valid(value)
+    return bool(jsonschema.Draft202012Validator(schema).is_valid(value))
 
 
 def _accepts_decoder(value: Any) -> bool:

@@ -88,9 +88,7 @@ def test_many_sales_in_one_request(world: World) -> None:
         b'{"order_id":"1","offer_id":"spring","amount":7,"occurred_at":"2026-01-01T12:00:00Z","affiliate_id":"uk"}',
         b'{"order_id":"5","offer_id":"spring","amount":-7,"occurred_at":"2026-01-01T12:00:00Z"}',
     ]
-    answered = world.call(
-        "ingest", "POST", "/conversions", data=b"\n".join(lines), content_type="application/x-ndjson"
-    )
+    answered = world.call("ingest", "POST", "/conversions", data=b"\n".join(lines), content_type="application/x-ndjson")
     assert answered.status_code == 200
     results = [world.app.json.loads(line) for line in answered.data.splitlines()]
     assert [(r["line"], r["status"]) for r in results] == [
@@ -185,7 +183,11 @@ def test_an_adjustment_needs_two_people(world: World) -> None:
     assert (same.status_code, same.json["code"]) == (403, "same_person")
     assert world.call("finance_checker", "POST", "/adjustments/thanks%2F1/approve").json["status"] == "posted"
     seen = world.call("auditor", "GET", "/adjustments/thanks%2F1").json
-    assert (seen["status"], seen["reason"], seen["proposed_by"]) == ("posted", "thank you, Jane", "finance_maker-holder")
+    assert (seen["status"], seen["reason"], seen["proposed_by"]) == (
+        "posted",
+        "thank you, Jane",
+        "finance_maker-holder",
+    )
     assert world.call("auditor", "GET", "/adjustments?status=posted").json["items"] == [seen]
     assert world.call("affiliate", "GET", "/affiliates/uk/balance").json["balances"][0]["payable"] == 500
 
@@ -239,7 +241,21 @@ def test_a_coupon_credits_its_affiliate(world: World) -> None:
     assert world.call("auditor", "GET", "/coupons").json == {"items": [seen], "next": None}
 
 
-NASTY = ["a/b", "/a", "a/", "a//b", "x/hold", "hold", "../../etc/passwd", "ü/é 'quoted' \"x\"", "%2F", "a?b#c", "日本語/注文", "-", "🧾"]
+NASTY = [
+    "a/b",
+    "/a",
+    "a/",
+    "a//b",
+    "x/hold",
+    "hold",
+    "../../etc/passwd",
+    "ü/é 'quoted' \"x\"",
+    "%2F",
+    "a?b#c",
+    "日本語/注文",
+    "-",
+    "🧾",
+]
 
 
 def test_ids_may_hold_any_printable_character(world: World) -> None:

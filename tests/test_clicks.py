@@ -142,7 +142,9 @@ def test_one_bad_line_spoils_nothing_else(world: World) -> None:
 def test_the_same_is_refused_when_it_comes_alone(world: World) -> None:
     """A single bad click answers a problem with a pointer, and nothing is stored."""
     for bad, status, pointer in BAD_LINES:
-        said = world.client.post(f"{world.prefix}/clicks", data=bad, headers=world.key, content_type="application/json")
+        said: Any = world.client.post(
+            f"{world.prefix}/clicks", data=bad, headers=world.key, content_type="application/json"
+        )
         assert (said.status_code, said.mimetype) == (status, "application/problem+json"), bad[:100]
         if pointer:
             assert said.json["errors"][0]["pointer"] == pointer, bad[:100]
@@ -172,7 +174,7 @@ def test_other_bodies_and_other_keys_are_refused(world: World) -> None:
     wrong = world.client.post(f"{world.prefix}/clicks", data=line(), headers=world.key, content_type="text/plain")
     assert wrong.status_code == 415
     for role in ("auditor", "affiliate", "finance_maker", "finance_checker"):
-        said = world.client.post(
+        said: Any = world.client.post(
             f"{world.prefix}/clicks", data=line(), headers=world.bearer(role), content_type="application/json"
         )
         assert said.status_code == 403, role

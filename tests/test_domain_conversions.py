@@ -118,6 +118,8 @@ def test_what_is_due_is_approved_at_its_own_instant() -> None:
     view.when(decide("hold", order_id="B"))
     assert view.when(ApproveDue(order_id="B", at=matures_at))[1] == []
     assert view.when(ApproveDue(order_id="C", at=matures_at))[1] == []
+    view.when(sale("D"))
+    assert view.one(ConversionApproved, ApproveDue(order_id="D", at=matures_at)).effective_at == matures_at
 
 
 # --- reversals ------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class World(Shop):
 def click_id_of(said: Any) -> str:
     """The click_id in a redirect's target."""
     assert said.status_code == 302, said.text
-    return dict(parse_qsl(urlsplit(said.location).query))["click_id"]
+    return dict(parse_qsl(urlsplit(str(said.location)).query))["click_id"]
 
 
 @pytest.fixture(scope="module")

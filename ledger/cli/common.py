@@ -22,17 +22,15 @@ from ledger.domain import money
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
-program_option = click.option(
-    "--program", "-p", required=True, metavar="ID", help="The program whose books are meant."
-)
+program_option = click.option("--program", "-p", required=True, metavar="ID", help="The program whose books are meant.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document; amounts in minor units.")
 
 
 def operator_option(verb: Verb) -> Verb:
     """--by: who does this, as it will stand in the log."""
-    return click.option(
-        "--by", metavar="OPERATOR", help="Who does this; else $LEDGER_OPERATOR, else the system user."
-    )(verb)
+    return click.option("--by", metavar="OPERATOR", help="Who does this; else $LEDGER_OPERATOR, else the system user.")(
+        verb
+    )
 
 
 class Instant(click.ParamType[datetime]):

@@ -96,9 +96,7 @@ def print_balances(rows: list[dict[str, Any]], most: int | None = None) -> None:
     """A table in major units with a total a currency. most: only that many affiliates, those owed most."""
     fields = books.BALANCE_FIELDS
     shown = sorted(rows, key=lambda r: -(r["pending"] + r["held"] + r["payable"]))[:most] if most else rows
-    table = [
-        (row["affiliate_id"], row["currency"], *(major(row[f], row["currency"]) for f in fields)) for row in shown
-    ]
+    table = [(row["affiliate_id"], row["currency"], *(major(row[f], row["currency"]) for f in fields)) for row in shown]
     if len(shown) < len(rows):
         table.append((f"… {len(rows) - len(shown)} more", *[""] * 6))
     for currency in sorted({row["currency"] for row in rows}):
@@ -112,9 +110,7 @@ def print_balances(rows: list[dict[str, Any]], most: int | None = None) -> None:
 @_as_of_option
 @_effective_option
 @json_option
-def trial_balance(
-    program: str | None, as_of: int | datetime | None, effective: datetime | None, as_json: bool
-) -> None:
+def trial_balance(program: str | None, as_of: int | datetime | None, effective: datetime | None, as_json: bool) -> None:
     """Show every account. Debits are above zero, credits below, and each currency sums to zero."""
     with open_service() as service:
         totals: dict[tuple[str, str], int] = {}

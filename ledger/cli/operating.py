@@ -123,6 +123,4 @@ def bench(args: tuple[str, ...]) -> int:
     return int(import_module("benchmarks.run").main(list(args)) or 0)
 
 
-
-
 COMMANDS = (serve, migrate, demo, rebuild, bench)

@@ -24,8 +24,7 @@ from ledger.domain.event import Answer
 from ledger.domain.ids import program_id
 from ledger.domain.offer import PublishOffer, PublishTerms
 from ledger.domain.program import OpenProgram
-from ledger.projections import directory
-from ledger.service import open_service
+from ledger.service import Service, open_service
 from ledger.store.log import last_position
 
 
@@ -40,7 +39,7 @@ def program() -> None:
 
 @program.command("open")
 @click.argument("program", metavar="ID")
-@click.option("--currency", required=True, metavar="CODE", help="Where no currency is named, this one is meant (ISO 4217).")
+@click.option("--currency", required=True, metavar="CODE", help="Meant where no currency is named (ISO 4217).")
 @click.option("--zone", default="UTC", show_default=True, help="The time zone of the program's days.")
 @operator_option
 def open_(program: str, currency: str, zone: str, by: str | None) -> None:
@@ -68,7 +67,7 @@ def offer() -> None:
     "--effective-from",
     type=Instant(),
     metavar="INSTANT",
-    help="Sales from then on are priced by these terms. Default: all sales for the first terms, from now on for later ones.",
+    help="Sales from then on are priced by these terms. Default: all sales for the first terms, else from now on.",
 )
 @click.option("--name", "offer_name", default="", help="What people call it.")
 @click.option("--landing-url", default="", metavar="URL", help="Where its tracking links lead.")
@@ -104,16 +103,22 @@ def offer_publish(
     naming = PublishOffer(offer_id=offer_id, offer_name=offer_name, landing_url=landing_url)
     with open_service() as service:
         who = meta(by)
-        with service.ledger.reading(program) as (cur, id_):
-            known = directory.page(cur, id_, "offer", after=offer_id[:-1], limit=1000)
         # New terms alone must not take away the name and the page that an earlier version gave the offer.
-        if offer_name or landing_url or all(entry.record_id != offer_id for entry in known):
+        if offer_name or landing_url or not _is_there(service, program, offer_id):
             service.ledger.execute(program, naming, who)
         answer = service.ledger.execute(program, terms, who)
     version = answer.body["terms_version"]
     if answer.body["status"] == "proposed":
         note("these terms reach back behind now: a second person has to approve them (POST …/offers/{id}/terms)")
     _done(answer, f"offer {offer_id}: terms version {version} {answer.body['status'].replace('_', ' ')}")
+
+
+def _is_there(service: Service, program: str, offer_id: str) -> bool:
+    with service.ledger.reading(program) as (cur, id_):
+        cur.execute(
+            "SELECT 1 FROM directory WHERE program_id = %s AND kind = 'offer' AND record_id = %s", (id_, offer_id)
+        )
+        return cur.fetchone() is not None
 
 
 @click.group()
@@ -163,7 +168,7 @@ def key() -> None:
 @click.option("--role", type=click.Choice(ROLES), required=True, help="What the key may do.")
 @click.option("--holder", required=True, metavar="NAME", help="Who will use it: a staff or system id.")
 @click.option("--kind", type=click.Choice(["person", "system"]), default="person", show_default=True)
-@click.option("--affiliate", "affiliate_id", default="", metavar="ID", help="For the role affiliate: whose data it opens.")
+@click.option("--affiliate", "affiliate_id", default="", metavar="ID", help="Role affiliate: whose data it opens.")
 @click.option("--expires-days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Days it works.")
 @operator_option
 @json_option

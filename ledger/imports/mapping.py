@@ -114,7 +114,7 @@ def _check(mapping: Mapping) -> None:
         written = datetime(2026, 1, 31, 12).strftime(file.date_format)  # noqa: DTZ001 - a form, not an instant
         datetime.strptime(written, file.date_format)  # noqa: DTZ007
     except ValueError:
-        raise InvalidInput("file.date_format", "must be a format of Python's strptime, such as %d.%m.%Y %H:%M") from None
+        raise InvalidInput("file.date_format", "must be a format of strptime, such as %d.%m.%Y %H:%M") from None
     if (mapping.refund.prefix is None) == (mapping.refund.equals is None):
         raise InvalidInput("refund", "needs either prefix or equals")
     if not (mapping.refund.prefix or mapping.refund.equals):

@@ -67,7 +67,8 @@ def _identify(ledger: CommissionLedger, settings: Settings) -> ImportFile:
         if row is None:
             raise NotFound(f"program {settings.program} does not exist")
         cur.execute(
-            "SELECT 1 FROM directory WHERE program_id = %s AND kind = 'offer' AND record_id = %s AND status <> 'no_terms'",
+            "SELECT 1 FROM directory WHERE program_id = %s AND kind = 'offer' AND record_id = %s"
+            " AND status <> 'no_terms'",
             (id_, settings.offer_id),
         )
         if cur.fetchone() is None:
@@ -77,17 +78,13 @@ def _identify(ledger: CommissionLedger, settings: Settings) -> ImportFile:
             )
     currency = settings.mapping.constants.currency or row[0]
     identity = import_id(id_, content_digest(settings.path), settings.mapping, settings.offer_id, currency)
-    return ImportFile(
-        settings.program, id_, identity, settings.path.name, settings.offer_id, currency, settings.enrol
-    )
+    return ImportFile(settings.program, id_, identity, settings.path.name, settings.offer_id, currency, settings.enrol)
 
 
 class _Run:
     """One call of import_orders, over as many attempts as the database makes it need."""
 
-    def __init__(
-        self, ledger: CommissionLedger, settings: Settings, file: ImportFile, progress: Progress
-    ) -> None:
+    def __init__(self, ledger: CommissionLedger, settings: Settings, file: ImportFile, progress: Progress) -> None:
         self._ledger, self._settings, self._file, self._progress = ledger, settings, file, progress
         self._changed = False
         self.last_progress = time.monotonic()

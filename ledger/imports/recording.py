@@ -102,16 +102,16 @@ class Recording:
                 totals.commission += answer.body.get("commission", 0)
 
     def _order(self, lines: list[TupleRow]) -> RecordConversion:
-        invoice, occurred_at, _, _, _, _, customer_id, affiliate_id = lines[0]
+        invoice, occurred_at, _, _, _, customer_id, affiliate_id = lines[0]
         return RecordConversion(
             order_id=invoice,
             offer_id=self._file.offer_id,
-            amount=sum(line[5] for line in lines),
+            amount=sum(line[4] for line in lines),
             occurred_at=occurred_at,
             currency=self._file.currency,
             customer_id=customer_id,
             affiliate_id=affiliate_id or None,
-            items=[Item(line[3], line[4], line[5]) for line in lines],
+            items=[Item(line[2], line[3], line[4]) for line in lines],
         )
 
     def _reversals(self) -> None:
@@ -183,7 +183,7 @@ class Recording:
             if isinstance(answer, DiffersFromOriginal):
                 # Somebody recorded the same id with other content: what the file says is kept beside it.
                 content = msgspec.json.encode(command)
-                name = getattr(command, "reversal_id", None) or getattr(command, "order_id", "")
+                name: str = getattr(command, "reversal_id", "") or getattr(command, "order_id", "")
                 fact = msgspec.to_builtins(command)
                 differing.append(_changed(name, sha256(content).digest(), answer.message, fact))
             elif isinstance(answer, Refusal):

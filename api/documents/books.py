@@ -1,37 +1,15 @@
-"""What the API answers, as the OpenAPI document describes it. Amounts are minor units."""
+"""Sales, balances, exceptions and the log, as the OpenAPI document describes them. Amounts are minor units."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
+from api.documents.problems import Position, Problem
 from ledger.domain.conversion import Step
 from ledger.domain.ids import Currency
-
-Position = Annotated[int, Meta(ge=0, description="of the command's last event in the log")]
-
-
-class FieldError(Struct, omit_defaults=True):
-    """Where (one of the three) and what would be right."""
-
-    detail: str
-    pointer: str | None = None
-    parameter: str | None = None
-    header: str | None = None
-
-
-class Problem(Struct, omit_defaults=True):
-    """A problem document (RFC 9457). instance: the request id; code: for programs to tell problems apart."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    instance: str = ""
-    errors: list[FieldError] = []
 
 
 class Kept(Struct):
@@ -80,122 +58,6 @@ class ConversionDecision(Struct):
     order_id: str
     status: str
     position: Position
-
-
-class AffiliateAnswer(Struct):
-    """An affiliate's status after the command."""
-
-    affiliate_id: str
-    status: Literal["applied", "approved", "suspended", "closed"]
-    position: Position
-
-
-class AffiliateDocument(Struct, omit_defaults=True):
-    """An affiliate. Personal fields only for admin and the affiliate itself; null once erased."""
-
-    affiliate_id: str
-    status: Literal["applied", "approved", "suspended", "closed"]
-    position: Position
-    display_name: str | None = None
-    email: str | None = None
-    note: str | None = None
-
-
-class AffiliateListed(Struct):
-    """An affiliate in a list."""
-
-    affiliate_id: str
-    status: str
-    position: Position
-
-
-class Affiliates(Struct):
-    """A page of affiliates."""
-
-    items: list[AffiliateListed]
-    next: str | None
-
-
-class OfferAnswer(Struct):
-    """The offer as it is now."""
-
-    offer_id: str
-    offer_name: str
-    landing_url: str
-    position: Position
-
-
-class TermsAnswer(Struct):
-    """A version of terms: in force, or proposed until a second person decides."""
-
-    offer_id: str
-    terms_version: int
-    status: Literal["in_force", "proposed", "rejected"]
-    position: Position
-
-
-class TermsDocument(Struct):
-    """A version of terms."""
-
-    terms_version: int
-    status: Literal["in_force", "proposed"]
-    effective_from: datetime
-    hold_days: int
-    window_days: int
-    rate_bps: int | None
-    amount: int | None
-    currency: str | None
-    proposed_by: str | None = None
-
-
-class OfferDocument(Struct):
-    """An offer and its terms, oldest first."""
-
-    offer_id: str
-    offer_name: str
-    landing_url: str
-    terms: list[TermsDocument]
-    position: Position
-
-
-class Offers(Struct):
-    """A page of offers."""
-
-    items: list[OfferDocument]
-    next: str | None
-
-
-class CouponAnswer(Struct):
-    """The coupon is assigned."""
-
-    coupon: str
-    affiliate_id: str
-    offer_id: str
-    position: Position
-
-
-class Assignment(Struct):
-    """Whom the coupon credits, and when."""
-
-    affiliate_id: str
-    offer_id: str
-    valid_from: datetime | None
-    valid_until: datetime | None
-
-
-class CouponDocument(Struct):
-    """A coupon and every assignment it has had, newest last."""
-
-    coupon: str
-    assignments: list[Assignment]
-    position: Position
-
-
-class Coupons(Struct):
-    """A page of coupons."""
-
-    items: list[CouponDocument]
-    next: str | None
 
 
 class CurrencyBalance(Struct):
@@ -285,73 +147,6 @@ class ResolutionAnswer(Struct):
     exception_id: str
     action: str
     position: Position
-
-
-class AdjustmentAnswer(Struct):
-    """The adjustment's status after the command."""
-
-    adjustment_id: str
-    status: Literal["proposed", "posted", "rejected"]
-    position: Position
-
-
-class AdjustmentDocument(Struct):
-    """An adjustment. reason: null once erased."""
-
-    adjustment_id: str
-    affiliate_id: str
-    kind: str
-    amount: int
-    currency: str
-    reason: str | None
-    status: Literal["proposed", "posted", "rejected"]
-    proposed_by: str
-    effective_at: datetime | None
-    position: Position
-
-
-class Adjustments(Struct):
-    """A page of adjustments."""
-
-    items: list[AdjustmentDocument]
-    next: str | None
-
-
-class KeyAnswer(Struct):
-    """A new key. token: shown this once."""
-
-    key_id: str
-    token: str
-    position: Position
-
-
-class RevocationAnswer(Struct):
-    """The key opens nothing any more."""
-
-    key_id: str
-    status: Literal["revoked"]
-    position: Position
-
-
-class KeyDocument(Struct):
-    """A key; never its secret."""
-
-    key_id: str
-    role: str
-    holder: str
-    holder_kind: str
-    affiliate_id: str
-    issued_by: str
-    issued_at: datetime
-    expires_at: datetime
-    revoked_at: datetime | None
-
-
-class Keys(Struct):
-    """A page of keys."""
-
-    items: list[KeyDocument]
-    next: str | None
 
 
 class LogLine(Struct):
