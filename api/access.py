@@ -91,8 +91,8 @@ def as_markdown() -> str:
         "Two people: whoever proposed an adjustment, or terms that reach back, cannot also decide it, whatever",
         "their role (403); nobody issues a key to themselves (403).",
         "",
-        "Without a key, but limited in rate: " + ", ".join(f"`{name}`" for name in PUBLIC) + " (postbacks are signed",
-        "instead), `/healthz`, `/readyz`, `/metrics`, `/docs` and `/openapi.json`.",
+        "Without a key: " + ", ".join(f"`{name}`" for name in PUBLIC) + " (tracking links are",
+        "limited in rate, postbacks are signed), `/healthz`, `/readyz`, `/metrics`, `/docs` and `/openapi.json`.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -27,12 +27,15 @@ def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | Non
 
 
 def read(body: Any) -> Response:
-    """What a GET found, with its ETag; 304 when the caller has it already."""
+    """What a GET found, with its ETag; 304 when the caller has it already. Shared caches keep nothing of it, because
+    the request was authorised (RFC 9111, section 3.5)."""
     raw = _encode(body)
     tag = blake2b(raw, digest_size=12).hexdigest()
-    if "If-None-Match" in request.headers and request.if_none_match.contains_weak(tag):
+    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(tag):
         return Response(status=304, headers={"ETag": f'"{tag}"'})
-    return Response(raw, 200, {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}, content_type=JSON)
+    response = Response(raw, 200, content_type=JSON)
+    response.headers["ETag"] = f'"{tag}"'
+    return response
 
 
 def status_of(answer: Answer, creates: bool = True) -> int:
@@ -43,8 +46,8 @@ def status_of(answer: Answer, creates: bool = True) -> int:
 
 def written(answer: Answer, creates: bool = True) -> Response:
     """The answer to a write: the domain's body and the position."""
-    body = answer.body
-    body["position"] = answer.position
+    # a copy: requests that came with the same command in one batch share the body
+    body = {**answer.body, "position": answer.position}
     return Response(_encode(body), status_of(answer, creates), content_type=JSON)
 
 

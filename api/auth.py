@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from flask import current_app, g, request
+from psycopg.rows import TupleRow
 
 from api import openapi
 from api.access import ACCESS, AFFILIATE, PUBLIC
@@ -19,6 +21,7 @@ from api.errors import NO_SUCH_RECORD, Problem
 from ledger import reads
 from ledger.application import KEY_PREFIX, CommissionLedger
 from ledger.desk import Meta
+from ledger.domain.errors import Unavailable
 from ledger.domain.event import Answer, Command
 from ledger.domain.ids import program_id
 
@@ -61,6 +64,8 @@ class Authenticator:
     def __init__(self, ledger: CommissionLedger) -> None:
         self._ledger = ledger
         self._keys: dict[tuple[str, str], _Key] = {}
+        self._down = False
+        self._trying = threading.Lock()
 
     def check(self, program: str, header: str | None, request_id: str) -> Caller:
         """The caller of a request. Raises Problem 401 (the same for whatever is wrong), or what the database raises
@@ -84,7 +89,7 @@ class Authenticator:
         if known is not None and now - known.read_at < REMEMBERED_SECONDS:
             return known
         id_ = program_id(program)
-        row = reads.access_key(self._ledger.pool, id_, key_id)
+        row = self._look_up(id_, key_id)
         if row is None or row[5] is not None:
             self._keys.pop((program, key_id), None)
             return None
@@ -94,6 +99,27 @@ class Authenticator:
         found = _Key(id_, bytes(secret_hmac), role, holder, affiliate_id, expires_at.astimezone(UTC), now)
         self._keys[program, key_id] = found
         return found
+
+    def _look_up(self, id_: UUID, key_id: str) -> TupleRow | None:
+        """The key's row. While the database is down one request at a time waits for it and the others are told at
+        once, so that an outage does not take every thread, and with them the links that need no database."""
+        if not self._down:
+            return self._ask(id_, key_id)
+        if not self._trying.acquire(blocking=False):
+            raise Unavailable()
+        try:
+            return self._ask(id_, key_id)
+        finally:
+            self._trying.release()
+
+    def _ask(self, id_: UUID, key_id: str) -> TupleRow | None:
+        try:
+            row = reads.access_key(self._ledger.pool, id_, key_id)
+        except Exception:
+            self._down = True
+            raise
+        self._down = False
+        return row
 
 
 def unauthorized() -> Problem:
@@ -127,7 +153,7 @@ def operation(
         @wraps(view)
         def checked(program: str, **parameters: Any) -> Any:
             authenticator: Authenticator = current_app.extensions["authenticator"]
-            caller = authenticator.check(program, request.headers.get("Authorization"), g.request_id)
+            caller = authenticator.check(program, request.environ.get("HTTP_AUTHORIZATION"), g.request_id)
             g.caller = caller
             if caller.role not in allowed:
                 raise Problem(403, f"A key of the role {caller.role} may not do this.")

@@ -28,6 +28,8 @@ _plain = msgspec.json.Decoder().decode
 
 def is_json() -> bool:
     """Whether the request says that its body is JSON."""
+    if request.environ.get("CONTENT_TYPE") == "application/json":  # parsing it takes 10 µs
+        return True
     kind = request.mimetype
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
@@ -43,9 +45,17 @@ def too_large(limit: int) -> Problem:
 
 
 def read(limit: int = JSON_LIMIT) -> bytes:
-    """The request's body. Raises Problem 413."""
-    if (request.content_length or 0) > limit:
-        raise too_large(limit)
+    """The request's body. Raises Problem 413, or 400 for one that is shorter than it said."""
+    said = request.environ.get("CONTENT_LENGTH") or ""
+    if said.isdecimal():
+        length = int(said) if len(said) < 16 else limit + 1
+        if length > limit:
+            raise too_large(limit)
+        # Straight from the server: its length is known, so none of the layers that guard a stream is needed.
+        raw: bytes = request.environ["wsgi.input"].read(length) if length else b""
+        if len(raw) != length:
+            raise Problem(400, "The body ended before its Content-Length.")
+        return raw
     # One more than the limit: a body of unknown length is cut off there without a word.
     request.max_content_length = limit + 1
     try:

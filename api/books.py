@@ -42,7 +42,7 @@ def _balance_as_of(caller: Caller, affiliate_id: str, asked: dict[str, Any]) -> 
         position = _position(look, asked)
         as_of = AsOf(position, asked["effective"])
         rows = books.account_balances(look.cur, look.program_id, as_of, affiliate_id)
-    body = {"affiliate_id": affiliate_id, "position": position, "balances": reads.owed(affiliate_id, rows)}
+    body = {"affiliate_id": affiliate_id, "position": position, "balances": reads.owed(rows)}
     return answers.read(body if asked["effective"] is None else body | {"effective": asked["effective"]})
 
 

@@ -32,11 +32,11 @@ LINES_AT_ONCE = 1000
 )
 def record_conversions(caller: Caller) -> Response:
     """Record a sale, or up to 10,000 (NDJSON)."""
+    if body.is_json():
+        return answers.written(caller.execute(_decode(body.read())))
     if request.mimetype == body.NDJSON:
         return answers.ndjson(_record_lines(caller, body.read(body.NDJSON_LIMIT)))
-    if not body.is_json():
-        raise body.unsupported("application/json", body.NDJSON)
-    return answers.written(caller.execute(_decode(body.read())))
+    raise body.unsupported("application/json", body.NDJSON)
 
 
 def _record_lines(caller: Caller, raw: bytes) -> list[dict[str, Any]]:

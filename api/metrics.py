@@ -8,10 +8,11 @@ from typing import LiteralString
 
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from api.tracking import Tracking
 from ledger import reads
 from ledger.application import CommissionLedger
 
@@ -32,8 +33,9 @@ _FIGURES: LiteralString = (
 class LedgerCollector(Collector):
     """Gauges read from the database at scrape; none, and ledger_up 0, while it is down."""
 
-    def __init__(self, ledger: CommissionLedger) -> None:
-        self._ledger = ledger
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._ledger: CommissionLedger = app.extensions["ledger"]
 
     def collect(self) -> Iterable[Metric]:
         """Every gauge."""
@@ -57,13 +59,23 @@ class LedgerCollector(Collector):
         except Exception:
             up.add_metric([], 0)
         yield up
+        yield from self._clicks()
         yield from gauges.values()
 
+    def _clicks(self) -> Iterable[Metric]:
+        """What the tracking links' queue holds and did, once this process has one."""
+        here: Tracking | None = self._app.extensions.get("tracking")
+        if here is not None:
+            queue = here.queue
+            yield GaugeMetricFamily("ledger_click_queue", "Clicks waiting to be recorded", queue.depth)
+            yield CounterMetricFamily("ledger_clicks_recorded", "Clicks recorded through the queue", queue.recorded)
+            yield CounterMetricFamily("ledger_clicks_dropped", "Clicks that a full queue dropped", queue.dropped)
 
-def register(app: Flask, ledger: CommissionLedger) -> None:
+
+def register(app: Flask) -> None:
     """Serve /metrics, and count every request."""
     registry = CollectorRegistry()
-    registry.register(LedgerCollector(ledger))
+    registry.register(LedgerCollector(app))
     counted = Counter("ledger_requests", "Requests", ["operation", "status"], registry=registry)
     timed = Histogram(
         "ledger_request_seconds", "Seconds a request took", ["operation"], buckets=_BUCKETS, registry=registry

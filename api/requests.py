@@ -38,7 +38,7 @@ def register(app: Flask, log: Any | None) -> None:
 
     @app.before_request
     def begin() -> None:
-        given = request.headers.get("X-Request-Id")
+        given = request.environ.get("HTTP_X_REQUEST_ID")
         g.request_id = given if given and _REQUEST_ID(given) else token_hex(12)
         g.began = time.perf_counter()
 

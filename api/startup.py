@@ -6,7 +6,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import psycopg
 import psycopg_pool
@@ -37,20 +37,21 @@ class Preflight:
 
 
 def open_ledger() -> tuple[CommissionLedger, Preflight]:
-    """The ledger that the environment names, open until the process ends. Raises StartupRefused, MasterKeyMissing,
-    EmbeddedServerError, MigrationError; not for a DATABASE_URL that does not answer: it is looked at again by /readyz."""
+    """The ledger that the environment names, open until the process ends.
+
+    Raises StartupRefused, MasterKeyMissing, EmbeddedServerError, MigrationError; nothing for a DATABASE_URL that does
+    not answer: /readyz looks at it again.
+    """
     env = os.environ
-    stack = ExitStack()
-    atexit.register(stack.close)
-    secrets = Secrets(load_master_key(home_of(env), env))
-    database = stack.enter_context(open_database(env))
-    if is_embedded(env):
-        assert database.owner_url is not None
-        migrate.migrate(database.owner_url)
-    pool = stack.enter_context(make_pool(database.app_url, min_size=2, max_size=POOL_MAX, name="ledger-api"))
-    looked = Preflight(pool)
-    try:
-        looked.check()
-    except (psycopg_pool.PoolTimeout, psycopg.OperationalError):
-        pass
+    with ExitStack() as stack:
+        secrets = Secrets(load_master_key(home_of(env), env))
+        database = stack.enter_context(open_database(env))
+        if is_embedded(env):
+            assert database.owner_url is not None
+            migrate.migrate(database.owner_url)
+        pool = stack.enter_context(make_pool(database.app_url, min_size=2, max_size=POOL_MAX, name="ledger-api"))
+        looked = Preflight(pool)
+        with suppress(psycopg_pool.PoolTimeout, psycopg.OperationalError):
+            looked.check()
+        atexit.register(stack.pop_all().close)
     return CommissionLedger(pool, secrets), looked

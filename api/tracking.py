@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from flask import Flask, Response, current_app, request
@@ -149,19 +150,24 @@ class Tracking:
     """What the tracking links of one app share. For the metrics: queue.depth, queue.recorded, queue.dropped,
     links.healthy.
 
-    settings (Flask's config): TRACKING_PER_SECOND and TRACKING_BURST, per client address and process;
-    TRUSTED_PROXIES, how many of our own stand in front (default: the environment's LEDGER_TRUSTED_PROXIES, or 0).
+    settings (Flask's config, else the environment with LEDGER_ before the name): TRACKING_PER_SECOND and
+    TRACKING_BURST, clicks per client address and process; TRUSTED_PROXIES, how many of our own stand in front (0).
+    Raises ValueError for a setting that is no number.
     """
 
-    def __init__(self, ledger: CommissionLedger, settings: dict[str, Any]) -> None:
+    def __init__(self, ledger: CommissionLedger, settings: Mapping[str, Any]) -> None:
+        def setting(name: str, default: float) -> float:
+            given = settings.get(name, os.environ.get(f"LEDGER_{name}") or default)
+            try:
+                return float(given)
+            except ValueError:
+                raise ValueError(f"LEDGER_{name} must be a number") from None
+
         self.ledger = ledger
         self.links = Links(ledger.pool)
         self.queue = ClickQueue(ledger.record_clicks, Meta("tracking-link"))
-        self.limiter = RateLimiter(
-            float(settings.get("TRACKING_PER_SECOND", PER_SECOND)), int(settings.get("TRACKING_BURST", BURST))
-        )
-        proxies = settings.get("TRUSTED_PROXIES", os.environ.get("LEDGER_TRUSTED_PROXIES") or 0)
-        self.trusted_proxies = int(proxies)
+        self.limiter = RateLimiter(setting("TRACKING_PER_SECOND", PER_SECOND), int(setting("TRACKING_BURST", BURST)))
+        self.trusted_proxies = int(setting("TRUSTED_PROXIES", 0))
         self.visitors = Visitors()
 
     def start(self) -> None:

@@ -1,9 +1,5 @@
-"""The service under load: the real application on a ledger of our choosing, served as `ledger serve` does with one
-worker. Run as `python -m benchmarks.bench_app MODE PORT`.
-
-coalesced    as in production
-alone        each command in a commit of its own
-validation   authenticated, decoded and checked, and answered without being executed
+"""The service under load: the real application on a ledger of our choosing (the modes are explained in
+benchmarks.serve).
 
 Only here is there an endpoint /bench/select-1, which takes a connection from the service's pool and asks it SELECT 1.
 """
@@ -12,21 +8,18 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from flask import Flask, Response
 
 from api import create_app
+from benchmarks.serve import MODE
 from ledger import reads
 from ledger.application import CommissionLedger
 from ledger.desk import Meta
 from ledger.domain.event import Answer, Command
 from ledger.service import open_service
-
-MODE = "LEDGER_BENCH_MODE"
-MODES = ("coalesced", "alone", "validation")
 
 
 class StopsAfterValidation(CommissionLedger):
@@ -63,28 +56,3 @@ def make_app() -> Flask:
         return Response(b'{"one":%d}' % one, content_type="application/json")
 
     return app
-
-
-def main(mode: str, port: int) -> None:
-    """Serve until stopped."""
-    from granian import Granian
-    from granian.constants import Interfaces
-
-    os.environ[MODE] = mode
-    # No setting that `ledger serve` does not have, but the factory.
-    Granian(
-        "benchmarks.bench_app:make_app",
-        factory=True,
-        address="127.0.0.1",
-        port=port,
-        interface=Interfaces.WSGI,
-        workers=1,
-        respawn_failed_workers=True,
-    ).serve()
-
-
-if __name__ == "__main__":
-    import multiprocessing
-
-    multiprocessing.set_start_method("spawn", force=True)
-    main(sys.argv[1], int(sys.argv[2]))

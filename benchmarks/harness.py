@@ -73,12 +73,12 @@ def race(
     calm: Callable[[], None] = lambda: None,
     warm_up: int = 1,
 ) -> list[Row]:
-    """Let the contenders run in turns and compare them. calm: called before each turn of all, unmeasured; warm_up:
-    how many turns fill caches and do not count (none in a smoke test)."""
+    """Let the contenders run in turns and compare them. calm: called once before, unmeasured; warm_up: how many turns
+    fill caches and do not count (none in a smoke test)."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     warm_up = 0 if plan.quick else warm_up
+    calm()
     for turn in range(warm_up + plan.runs):
-        calm()
         for name, run in contenders.items():
             say(f"  {'warm-up' if turn < warm_up else f'run {turn - warm_up + 1} of {plan.runs}'}: {name}")
             rate = _undisturbed(run)
@@ -133,7 +133,8 @@ class Stopwatch:
 
 
 def checkpoint(superuser_url: str) -> Callable[[], None]:
-    """For race(): each turn starts with everything written, so that none pays for the one before."""
+    """For race(): start with everything written. Once and not every turn, because just after a checkpoint the server
+    logs whole pages, which costs both sides the same and so would flatter whoever is slower otherwise."""
 
     def calm() -> None:
         with psycopg.connect(superuser_url, autocommit=True) as conn:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from benchmarks.bench_app import MODES
 from benchmarks.harness import BenchmarkError, Plan, say
 from benchmarks.load import Load, Loaded
 from benchmarks.world import META, World
@@ -93,10 +92,9 @@ class _Process:
     """A service's process, and the end of what it says on standard error: a service logs its requests."""
 
     def __init__(self, world: World, mode: str, port: int) -> None:
-        assert mode in MODES
         self.port = port
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.bench_app", mode, str(port)],
+            [sys.executable, "-m", "benchmarks.serve", mode, str(port)],
             env=world.environment(),
             cwd=World.ROOT,
             stdout=subprocess.DEVNULL,

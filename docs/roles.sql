@@ -6,7 +6,7 @@
 -- Then:
 --   DATABASE_URL=postgresql://ledger_app:…@host/ledger            what the service runs as
 --   LEDGER_OWNER_URL=postgresql://ledger_owner:…@host/ledger      migrations only; not needed to serve
---   LEDGER_READER_URL=postgresql://ledger_reader:…@host/ledger    BI, under row-level security
+--   postgresql://ledger_reader:…@host/ledger                      BI: the views of the schema reader
 --
 -- The service refuses to start as a superuser, as an owner of tables, or as a role that bypasses row security.
 \set ON_ERROR_STOP on
@@ -15,7 +15,7 @@
 CREATE ROLE ledger_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'owner_password';
 -- Serves: reads, and appends what the migrations allow it to.
 CREATE ROLE ledger_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'app_password';
--- Reads what row-level security shows.
+-- Reads the views of the schema reader: one program, or one affiliate of it, at a time.
 CREATE ROLE ledger_reader LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'reader_password';
 
 -- Only a member of the owner may hand it a database; a no-op for superusers.

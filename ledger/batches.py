@@ -18,11 +18,12 @@ from ledger.desk import Desk, Memory, Meta
 from ledger.domain.errors import Refusal, Unavailable
 from ledger.domain.event import Answer, Command
 from ledger.domain.ids import program_id
-from ledger.store.database import Pool
+from ledger.store.database import Pool, answering
 from ledger.store.log import Rows, UnknownProgram
 from ledger.store.vault import Secrets
 
 MOST_AT_ONCE = 1000
+MOST_IN_A_HURRY = 200  # a larger batch is bulk work, which a slow disk may take longer over
 PATIENCE_SECONDS = 1.6  # so that a caller hears 503 within two seconds
 # Connection lost or shut down, serialization, deadlock, and a lock that was not had in time: worth another try,
 # because every command is idempotent. Judged by sqlstate (class 08, 57P, 40, 55P03).
@@ -54,14 +55,19 @@ class ProgramWriter:
         self._pool, self._secrets, self._clock = pool, secrets, clock
         self._memory = Memory()
         self._lock = threading.Lock()
+        self._failed_at = 0.0  # monotonic seconds
 
     def execute(self, items: Sequence[Item], also: Also | None = None) -> list[Outcome]:
         """Decide and commit a batch. Raises Unavailable when the database cannot be reached in time: nothing was
         acknowledged, and the same again is safe."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        arrived = time.monotonic()
+        deadline = arrived + PATIENCE_SECONDS
         if not self._lock.acquire(timeout=PATIENCE_SECONDS):
             raise Unavailable()
         try:
+            if self._failed_at > arrived:
+                # Whoever was before us waited as long for nothing: answered now, not after an attempt of our own.
+                raise Unavailable()
             return self._execute(items, also, deadline)
         finally:
             self._lock.release()
@@ -77,6 +83,7 @@ class ProgramWriter:
                         raise
                     return self._one_by_one(items, also)
                 if time.monotonic() + 0.1 >= deadline:
+                    self._failed_at = time.monotonic()
                     raise Unavailable() from error
                 time.sleep(0.05)
 
@@ -96,8 +103,7 @@ class ProgramWriter:
         return outcomes
 
     def _attempt(self, items: Sequence[Item], also: Also | None, deadline: float) -> list[Outcome]:
-        patience = max(0.05, deadline - time.monotonic())
-        with self._pool.connection(timeout=patience) as conn, conn.cursor() as cur:
+        with answering(self._pool, deadline, whole=len(items) <= MOST_IN_A_HURRY) as conn, conn.cursor() as cur:
             desk = Desk(cur, self.program, self.program_id, self._secrets, self._memory, self._clock())
             desk.load([command.needs() for command, _ in items])
             more = [need for command, _ in items if (need := command.needs_then(desk)) is not None]

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ledger.batches import PATIENCE_SECONDS, Outcome, retryable
+from ledger.batches import MOST_IN_A_HURRY, PATIENCE_SECONDS, Outcome, retryable
 from ledger.desk import Meta
 from ledger.domain.click import ClickRecorded, RecordClick, key
 from ledger.domain.errors import DiffersFromOriginal, Unavailable
@@ -20,7 +20,7 @@ from ledger.domain.event import Answer
 from ledger.domain.ids import program_id, stream_id
 from ledger.projections import touches
 from ledger.store import codec, log
-from ledger.store.database import Pool
+from ledger.store.database import Pool, answering
 from ledger.store.log import Row, Rows, uuid_array
 from ledger.store.vault import Secrets, Vault, seal_with, traffic_subject
 
@@ -36,11 +36,13 @@ class ClickWriter:
         self.program, self.program_id = program, program_id(program)
         self._pool, self._secrets, self._clock = pool, secrets, clock
         self._lock = threading.Lock()
+        self._failed_at = 0.0  # monotonic seconds
 
     def record(self, clicks: Sequence[RecordClick], meta: Meta) -> list[Outcome]:
         """Record a batch in one transaction. A click that differs from an earlier one of its id is refused alone.
         Raises Unavailable."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        arrived = time.monotonic()
+        deadline = arrived + PATIENCE_SECONDS
         # Made before the first attempt: when its COMMIT's reply is lost, the next one must find the same clicks.
         click_ids = [
             c.click_id or self._secrets.sign_click(self.program_id, c.affiliate_id, c.offer_id, c.occurred_at)
@@ -49,6 +51,9 @@ class ClickWriter:
         if not self._lock.acquire(timeout=PATIENCE_SECONDS):
             raise Unavailable()
         try:
+            if self._failed_at > arrived:
+                # Whoever was before us waited as long for nothing: answered now, not after an attempt of our own.
+                raise Unavailable()
             while True:
                 try:
                     return self._attempt(clicks, click_ids, meta, deadline)
@@ -56,6 +61,7 @@ class ClickWriter:
                     if not retryable(error):
                         raise
                     if time.monotonic() + 0.1 >= deadline:
+                        self._failed_at = time.monotonic()
                         raise Unavailable() from error
                     time.sleep(0.05)
         finally:
@@ -64,8 +70,7 @@ class ClickWriter:
     def _attempt(
         self, clicks: Sequence[RecordClick], click_ids: Sequence[str], meta: Meta, deadline: float
     ) -> list[Outcome]:
-        patience = max(0.05, deadline - time.monotonic())
-        with self._pool.connection(timeout=patience) as conn, conn.cursor() as cur:
+        with answering(self._pool, deadline, whole=len(clicks) <= MOST_IN_A_HURRY) as conn, conn.cursor() as cur:
             head = log.lock_head(cur, self.program_id, "traffic")
             now = head.recorded_at(self._clock())
             batch = _Batch(cur, self.program_id, self._secrets, head.next_position, now)

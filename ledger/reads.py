@@ -3,7 +3,8 @@ trip; the rest goes through a Look."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
@@ -11,11 +12,11 @@ from uuid import UUID
 from psycopg.rows import TupleRow
 
 from ledger.application import CommissionLedger
+from ledger.batches import PATIENCE_SECONDS
 from ledger.domain import exceptions
 from ledger.domain.event import Recorded
 from ledger.domain.exceptions import ExceptionState
 from ledger.domain.ids import stream_id
-from ledger.domain.postings import accounts_of
 from ledger.domain.topics import FOLDS
 from ledger.projections import directory
 from ledger.projections.books import BALANCE_FIELDS
@@ -25,14 +26,18 @@ from ledger.store.database import Pool
 from ledger.store.log import Rows
 from ledger.store.vault import Vault
 
+_NOTHING = dict.fromkeys(BALANCE_FIELDS, 0)
+
 
 def fetch(pool: Pool, query: LiteralString, params: Mapping[str, Any]) -> list[TupleRow]:
     """The rows of one statement, which is a transaction of its own: one round trip instead of three."""
     with pool.connection() as conn:
         conn.autocommit = True
+        conn.deadline = time.monotonic() + PATIENCE_SECONDS
         try:
             return conn.execute(query, params).fetchall()
         finally:
+            conn.deadline = None
             if not conn.closed:
                 conn.autocommit = False
 
@@ -67,31 +72,39 @@ def access_keys(pool: Pool, program_id: UUID, after: str, limit: int) -> list[di
 # --- balances ----------------------------------------------------------------------------------------------
 
 _BALANCE: LiteralString = (
-    "SELECT h.next_position - 1, d.status, b.account, b.currency, b.amount FROM log_heads h"
-    " LEFT JOIN directory d ON d.program_id = h.program_id AND d.kind = 'affiliate' AND d.record_id = %(affiliate_id)s"
+    "SELECT h.next_position - 1, b.account, b.currency, b.amount FROM log_heads h"
     " LEFT JOIN balances b ON b.program_id = h.program_id AND b.generation = h.generation"
     "      AND b.affiliate_id = %(affiliate_id)s"
     " WHERE h.program_id = %(program_id)s AND h.log = 'books'"
 )
+_AFFILIATE_EXISTS: LiteralString = (
+    "SELECT 1 FROM directory WHERE program_id = %(program_id)s AND kind = 'affiliate' AND record_id = %(affiliate_id)s"
+)
 
 
 def balance_now(pool: Pool, program_id: UUID, affiliate_id: str) -> tuple[int, list[dict[str, Any]]] | None:
-    """(position, what an affiliate is owed and was paid, one object a currency), or None without such affiliate."""
-    rows = fetch(pool, _BALANCE, {"program_id": program_id, "affiliate_id": affiliate_id})
-    if not rows or rows[0][1] is None:
+    """(position, what an affiliate is owed and was paid, one object a currency), or None without such affiliate.
+
+    One statement for an affiliate that ever had an entry; only then is it certain that there is one.
+    """
+    params = {"program_id": program_id, "affiliate_id": affiliate_id}
+    rows = fetch(pool, _BALANCE, params)
+    if not rows:
         return None
-    return rows[0][0], owed(affiliate_id, [(row[2], row[3], row[4]) for row in rows if row[2] is not None])
+    if rows[0][1] is None:
+        return (rows[0][0], []) if fetch(pool, _AFFILIATE_EXISTS, params) else None
+    return rows[0][0], owed(row[1:] for row in rows)
 
 
-def owed(affiliate_id: str, rows: Sequence[tuple[str, str, int]]) -> list[dict[str, Any]]:
-    """Accounts as an affiliate reads them: what is owed and was paid, above zero, one object a currency."""
-    field_of = {account: field for field, account in accounts_of(affiliate_id).items()}
+def owed(rows: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """One affiliate's (account, currency, amount) as it reads them: what is owed and was paid, above zero, one object
+    a currency."""
     found: dict[str, dict[str, Any]] = {}
     for account, currency, amount in rows:
         one = found.get(currency)
         if one is None:
-            one = found[currency] = {"currency": currency} | dict.fromkeys(BALANCE_FIELDS, 0)
-        one[field_of[account]] = -amount
+            one = found[currency] = {"currency": currency} | _NOTHING
+        one["paid" if account.startswith("asset:") else account.rpartition(":")[2]] = -amount
     return [found[currency] for currency in sorted(found)]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -180,3 +182,30 @@ def test_a_failure_nobody_foresaw_tells_nothing(world: World, monkeypatch: pytes
     assert answer.json["instance"] == answer.headers["X-Request-Id"]
     assert "canary" not in answer.text
     assert OPERATOR.actor not in answer.text
+
+
+def test_an_outage_does_not_take_every_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one request waits for a database that is down, the others hear 503 at once; and all is well afterwards."""
+    waiting, go_on = threading.Event(), threading.Event()
+    real = reads.access_key
+
+    def slow(*_: object) -> None:
+        waiting.set()
+        assert go_on.wait(20)
+        raise PoolTimeout
+
+    monkeypatch.setattr(reads, "access_key", slow)
+    go_on.set()
+    assert world.call("auditor", "GET", "/offers").status_code == 503
+    go_on.clear()
+    waiting.clear()
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(world.call, "auditor", "GET", "/offers")
+        assert waiting.wait(20)
+        assert world.call("finance_maker", "GET", "/offers").status_code == 503
+        assert not first.done()
+        go_on.set()
+        assert first.result().status_code == 503
+    monkeypatch.setattr(reads, "access_key", real)
+    assert world.call("auditor", "GET", "/offers").status_code == 200
+    assert world.call("finance_maker", "GET", "/offers").status_code == 200

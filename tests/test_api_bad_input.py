@@ -260,8 +260,9 @@ def test_methods_and_addresses_that_are_not_there(world: World) -> None:
     assert (wrong.status_code, wrong.json["code"]) == (405, "method_not_allowed")
     assert {m.strip() for m in wrong.headers["Allow"].split(",")} == {"POST", "OPTIONS"}
     assert wrong.content_type == "application/problem+json"
-    for path in ("/nothing", "/affiliates/no spaces/balance", "/affiliates/" + "x" * 65, "/conversions/" + "x" * 129,
-                 "/conversions/%00", "/conversions/a%0Ab", "/conversions/%FF", "/coupons/%00"):  # fmt: skip
+    for path in ("/nothing", "//offers", "/affiliates/no spaces/balance", "/affiliates/" + "x" * 65,
+                 "/conversions/" + "x" * 129, "/conversions/%00",
+                 "/conversions/a%0Ab", "/conversions/%FF", "/coupons/%00"):  # fmt: skip
         answer = world.call("auditor", "GET", path)
         assert (answer.status_code, answer.json["code"]) == (404, "not_found"), path
         assert answer.content_type == "application/problem+json"

@@ -19,9 +19,11 @@ import pytest
 from api_world import World, make_world, open_service, sale
 from conftest import fresh_database
 
-from ledger.store.database import urls
+from api import create_app
+from ledger.store.database import StartupRefused, urls
 from ledger.store.embedded import EmbeddedServer
 
+Said = tuple[int, Any, dict[str, str]]
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -49,7 +51,7 @@ def granian(database_url: str) -> Iterator[int]:
         process.wait(30)
 
 
-def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> Said:
     """(status, JSON, headers) of one request."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
@@ -68,7 +70,9 @@ class Served:
     def __init__(self, world: World, port: int) -> None:
         self.world, self.port = world, port
 
-    def ask(self, role: str, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+    def ask(
+        self, role: str, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any, dict[str, str]]:
         """A request with a role's key."""
         raw = json.dumps(body).encode() if isinstance(body, dict) else body
         headers = {"Authorization": f"Bearer {self.world.tokens[role]}", "Content-Type": "application/json", **headers}
@@ -172,3 +176,13 @@ def test_it_starts_and_stays_up_while_the_database_is_down() -> None:
         status, body, headers = ask(port, "GET", "/v1/programs/shop/offers", **bearer)
         assert (status, body["code"]) == (503, "unavailable")
         assert time.monotonic() - began < 10
+
+
+def test_it_refuses_a_database_that_would_not_keep_its_promises(
+    server: EmbeddedServer, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connected as a superuser, whom no rule binds, the service does not start, and says why."""
+    monkeypatch.setenv("DATABASE_URL", server.superuser_url)
+    monkeypatch.setenv("LEDGER_MASTER_KEY", (b"k" * 32).hex())
+    with pytest.raises(StartupRefused, match="superuser"):
+        create_app()

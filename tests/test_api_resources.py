@@ -67,6 +67,9 @@ def test_a_fact_that_cannot_be_applied_is_kept(world: World) -> None:
     listed = world.call("finance_maker", "GET", "/exceptions?status=open&type=unknown_offer").json
     assert [one["exception_id"] for one in listed["items"]] == ["conversion:A-1"]
     path = "/exceptions/conversion:A-1"
+    assert world.call("auditor", "GET", path).json == listed["items"][0]
+    assert listed["items"][0]["position"] == kept.json["position"]
+    assert listed["items"][0]["fact"]["offer_id"] == "winter"
     assert world.call("finance_maker", "POST", f"{path}/resolve", {"action": "retry"}).status_code == 409
     assert world.call("admin", "PUT", "/offers/winter", {"offer_name": "Winter"}).status_code == 201
     terms = {"percent": "2.9", "hold_days": 0, "window_days": 7}

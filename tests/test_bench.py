@@ -78,8 +78,8 @@ def test_contenders_take_turns_and_the_warm_up_does_not_count() -> None:
 def test_a_ratio_is_the_median_of_the_ratios_of_neighbours() -> None:
     """A machine that is slow for one turn slows both contenders of that turn, and not the result."""
     comparison = Comparison("work", "a", "b", "b", 1.5, "things/s")
-    row = row_of(comparison, {"a": [20.0, 2.0, 22.0], "b": [10.0, 1.0, 11.0]})
-    assert row.ratio == 2.0
+    row = row_of(comparison, {"a": [1.0, 20.0, 30.0], "b": [2.0, 5.0, 10.0]})
+    assert row.ratio == 3.0
 
 
 def test_a_missed_goal_is_shown_and_is_not_an_error() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -180,6 +182,31 @@ def test_other_bodies_and_other_keys_are_refused(world: World) -> None:
         assert said.status_code == 403, role
     assert world.client.post(f"{world.prefix}/clicks", data=line(), content_type="application/json").status_code == 401
     assert world.log() == []
+
+
+def test_while_somebody_else_holds_the_log_every_sender_hears_503_in_time(world: World) -> None:
+    """Those who queue up behind a sender that waits in vain do not wait in vain after it: two seconds, for each."""
+    waits: list[tuple[int, str, float]] = []
+    serves = world.client.application
+
+    def send(number: int) -> None:
+        time.sleep(0.3 * number)
+        began = time.monotonic()
+        said = serves.test_client().post(
+            f"{world.prefix}/clicks", data=line(), headers=world.key, content_type="application/json"
+        )
+        waits.append((said.status_code, said.headers["Retry-After"], time.monotonic() - began))
+
+    with world.ledger.reading(world.program) as (cur, id_):
+        cur.execute("SELECT 1 FROM log_heads WHERE program_id = %s FOR UPDATE", (id_,))
+        threads = [threading.Thread(target=send, args=(number,)) for number in range(7)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [status for status, _, _ in waits] == [503] * 7
+    assert max(seconds for _, _, seconds in waits) < 2.0
+    assert world.one().status_code == 201, "and then it goes on"
 
 
 def test_a_sale_finds_a_click_of_the_same_customer(world: World) -> None:

@@ -13,7 +13,7 @@ from flask import Flask
 from http_support import LANDING, Shop, ledger_of_module, serving, until
 from support import PROGRAM, T0, by, open_ledger, open_shop, sale
 
-from api.tracking import Visitors, tracking, with_click_id
+from api.tracking import Tracking, Visitors, tracking, with_click_id
 from ledger import links
 from ledger.application import CommissionLedger
 from ledger.domain.affiliate import DecideAffiliate, EnrolAffiliate
@@ -230,6 +230,17 @@ def test_a_new_landing_page_and_a_new_affiliate_count_within_seconds(world: Worl
     assert time.monotonic() - changed < links.FRESH_SECONDS + links.WAIT_SECONDS + 1.5
 
 
+def test_the_first_visitor_after_a_pause_gets_the_page_of_now(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that nobody visits is not refreshed, and yet nobody is sent where it led an hour ago."""
+    monkeypatch.setattr(links, "REFRESH_SECONDS", 3600.0)
+    monkeypatch.setattr(links, "FRESH_SECONDS", 0.0)
+    memory = Links(world.ledger.pool)
+    assert memory.landing_page(world.program, "ada", "shoes") == LANDING
+    world.publish("https://shop.example/other")
+    assert memory.landing_page(world.program, "ada", "shoes") == "https://shop.example/other"
+    memory.close()
+
+
 # --- what is kept of a visit -------------------------------------------------------------------------------
 
 
@@ -336,6 +347,19 @@ def test_behind_a_trusted_proxy_each_visitor_has_a_bucket(ledger: CommissionLedg
         assert follow("198.51.100.2") == 302
         assert follow("198.51.100.1") == 429
         assert follow("6.6.6.6, 198.51.100.1") == 429, "what the stranger wrote in front does not count"
+
+
+def test_the_limits_can_be_set_by_the_environment(ledger: CommissionLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As operators set things; what is no number is named."""
+    monkeypatch.setenv("LEDGER_TRACKING_BURST", "2")
+    monkeypatch.setenv("LEDGER_TRACKING_PER_SECOND", "0.5")
+    monkeypatch.setenv("LEDGER_TRUSTED_PROXIES", "1")
+    here = Tracking(ledger, {})
+    assert here.trusted_proxies == 1
+    assert [here.limiter.take("a") == 0.0 for _ in range(3)] == [True, True, False]
+    monkeypatch.setenv("LEDGER_TRACKING_BURST", "many")
+    with pytest.raises(ValueError, match="LEDGER_TRACKING_BURST"):
+        Tracking(ledger, {})
 
 
 # --- memory ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import click
 import psycopg
 import psycopg_pool
 
-from ledger.cli import importing, money, operating, records
+from ledger.cli import demo, importing, money, operating, records
 from ledger.domain.errors import Refusal
 from ledger.imports.errors import ImportRefused
 from ledger.store.database import StartupRefused
@@ -31,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (*operating.COMMANDS, *records.COMMANDS, *money.COMMANDS, *importing.COMMANDS):
+for command in (*demo.COMMANDS, *operating.COMMANDS, *records.COMMANDS, *money.COMMANDS, *importing.COMMANDS):
     cli.add_command(command)
 
 

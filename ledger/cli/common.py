@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import getpass
 import os
 import re
@@ -113,24 +112,30 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: S
 class Ticker:
     """One line on stderr that counts, on a terminal only; nothing in a pipe."""
 
-    def __init__(self, what: str, total: int | None = None) -> None:
-        self._what, self._total = what, total
+    def __init__(self, what: str = "") -> None:
+        self._what = what
         self._shown = sys.stderr.isatty()
         self._started = self._last = time.monotonic()
         self._drawn = False
 
     def show(self, done: int, total: int | None = None) -> None:
         """Draw how far the work has come, at most ten times a second."""
+        self.say(self._what, done, total)
+
+    def say(self, what: str, done: int, total: int | None = None) -> None:
+        """The same for work of several kinds; each kind counts its own speed."""
         if not self._shown:
             return
         now = time.monotonic()
-        if now - self._last < 0.1 and self._drawn:
+        if what == self._what and self._drawn and now - self._last < 0.1:
             return
+        if what != self._what:
+            self._what, self._started = what, now
         self._last, self._drawn = now, True
-        total = total if total is not None else self._total
-        of = f" of {total:,}" if total else ""
-        rate = done / max(now - self._started, 0.001)
-        sys.stderr.write(f"\r\033[K{self._what}: {done:,}{of} ({rate:,.0f}/s)")
+        share = f" of {total:,}" if total else ""
+        seconds = now - self._started
+        speed = f" ({done / seconds:,.0f}/s)" if seconds > 0.5 else ""
+        sys.stderr.write(f"\r\033[K{what}: {done:,}{share}{speed}")
         sys.stderr.flush()
 
     def end(self) -> None:
@@ -149,8 +154,3 @@ class Ticker:
 def note(text: str) -> None:
     """A remark for whoever watches; on stderr, so that it never mixes with what is printed."""
     click.echo(text, err=True)
-
-
-def options(*decorators: Callable[[Verb], Verb]) -> Callable[[Verb], Verb]:
-    """Several option decorators as one, in the order in which --help shows them."""
-    return lambda verb: functools.reduce(lambda v, d: d(v), reversed(decorators), verb)

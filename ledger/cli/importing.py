@@ -45,34 +45,14 @@ def import_orders_verb(
         with service.pool.connection() as conn:
             row = conn.execute("SELECT currency FROM programs WHERE program = %s", (program,)).fetchone()
         currency = settings.mapping.constants.currency or (row[0] if row else "")
-        with _Phases() as phases:
-            totals = import_orders(service.ledger, settings, phases.show)
+        with Ticker() as ticker:
+            totals = import_orders(service.ledger, settings, ticker.say)
     if as_json:
         print_json(totals)
         return
     _print_totals(totals, currency)
     if totals.exceptions:
         note("exceptions are kept in the books: GET /v1/programs/{program}/exceptions lists them, with the lines")
-
-
-class _Phases:
-    """A ticker for each kind of work, one after the other."""
-
-    def __init__(self) -> None:
-        self._what, self._ticker = "", Ticker("")
-
-    def show(self, what: str, done: int, total: int | None) -> None:
-        """Draw the progress of the present kind of work."""
-        if what != self._what:
-            self._ticker.end()
-            self._what, self._ticker = what, Ticker(what)
-        self._ticker.show(done, total)
-
-    def __enter__(self) -> _Phases:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._ticker.end()
 
 
 def _print_totals(totals: Totals, currency: str) -> None:

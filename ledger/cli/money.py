@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -92,14 +92,14 @@ def balances(program: str, as_of: int | datetime | None, effective: datetime | N
     print_balances(rows)
 
 
-def print_balances(rows: list[dict[str, Any]], most: int | None = None) -> None:
-    """A table in major units with a total a currency. most: only that many affiliates, those owed most."""
+def print_balances(rows: list[dict[str, Any]], most: int | None = None, total: bool = True) -> None:
+    """A table in major units, with a total a currency. most: only that many rows, of those owed most."""
     fields = books.BALANCE_FIELDS
     shown = sorted(rows, key=lambda r: -(r["pending"] + r["held"] + r["payable"]))[:most] if most else rows
     table = [(row["affiliate_id"], row["currency"], *(major(row[f], row["currency"]) for f in fields)) for row in shown]
     if len(shown) < len(rows):
         table.append((f"… {len(rows) - len(shown)} more", *[""] * 6))
-    for currency in sorted({row["currency"] for row in rows}):
+    for currency in sorted({row["currency"] for row in rows}) if total else ():
         sums = (sum(row[f] for row in rows if row["currency"] == currency) for f in fields)
         table.append(("TOTAL", currency, *(major(s, currency) for s in sums)))
     print_table(("affiliate", "", *(f.replace("_", " ") for f in fields)), table, right=range(2, 7))
@@ -128,13 +128,9 @@ def trial_balance(program: str | None, as_of: int | datetime | None, effective: 
     print_trial_balance(rows)
 
 
-def print_trial_balance(rows: list[dict[str, Any]], keep: Callable[[str], bool] = lambda _: True) -> None:
-    """A table in major units with the sum a currency. keep: which accounts to show; sums are of all."""
-    table = [
-        (row["account"], row["currency"], major(row["amount"], row["currency"])) for row in rows if keep(row["account"])
-    ]
-    if len(table) < len(rows):
-        table.append((f"… {len(rows) - len(table)} more", "", ""))
+def print_trial_balance(rows: list[dict[str, Any]]) -> None:
+    """A table in major units with the sum a currency."""
+    table = [(row["account"], row["currency"], major(row["amount"], row["currency"])) for row in rows]
     for currency in sorted({row["currency"] for row in rows}):
         total = sum(row["amount"] for row in rows if row["currency"] == currency)
         table.append(("SUM", currency, major(total, currency)))

@@ -1,4 +1,4 @@
-"""Verbs for operators: serve, migrate, demo, rebuild, bench."""
+"""Verbs for operators: serve, migrate, rebuild, bench."""
 
 from __future__ import annotations
 
@@ -76,20 +76,6 @@ def migrate() -> None:
 
 
 @click.command()
-@serve_options
-@click.option("--no-serve", is_flag=True, help="End after printing, without serving the API.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Another seed makes another year.")
-def demo(host: str, port: int, no_serve: bool, seed: int) -> None:
-    """Simulate a program's year through the same commands that the API uses, show its books, and serve them."""
-    from ledger.demo import run
-
-    with open_service() as service:
-        run(service, seed, f"http://{host}:{port}", serving=not no_serve)
-        if not no_serve:
-            run_server(host, port, workers=1)
-
-
-@click.command()
 @program_option
 @click.option("--replace", is_flag=True, help="Make the rebuilt books live even if they differ from the present ones.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -123,4 +109,4 @@ def bench(args: tuple[str, ...]) -> int:
     return int(import_module("benchmarks.run").main(list(args)) or 0)
 
 
-COMMANDS = (serve, migrate, demo, rebuild, bench)
+COMMANDS = (serve, migrate, rebuild, bench)

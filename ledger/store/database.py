@@ -1,7 +1,7 @@
 """Where the service connects, as whom, and under which conditions it refuses to start.
 
 Three roles share one database: `ledger_owner` owns the tables and runs migrations, `ledger_app` serves and
-may only append, `ledger_reader` sees what row-level security shows. With DATABASE_URL the roles are made by
+may only append, `ledger_reader` sees what the views of schema `reader` show. With DATABASE_URL the roles are made by
 whoever runs that server (docs/roles.sql); without it they are made here, in the embedded server.
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
@@ -38,8 +40,40 @@ IDLE_IN_TRANSACTION_TIMEOUT = 20.0  # seconds
 # The pool doubles its delay between attempts until this: small, so that it is back a second after the server.
 RECONNECT_TIMEOUT = 2.0  # seconds
 
-Connection = psycopg.Connection[TupleRow]
+RV = TypeVar("RV")
+
+
+class Connection(psycopg.Connection[TupleRow]):
+    """A connection that can be given a deadline (monotonic seconds). The server's own timeouts do not help when it
+    hangs or the network swallows it; past the deadline the connection is dropped and OperationalError raised."""
+
+    deadline: float | None = None
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """See psycopg.Connection.wait."""
+        if self.deadline is None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, max(0.001, self.deadline - time.monotonic()))
+        except psycopg.errors._WaitTimeout:
+            self.pgconn.finish()
+            raise psycopg.OperationalError("the server did not answer in time") from None
+
+
 Pool = ConnectionPool[Connection]
+
+
+@contextmanager
+def answering(pool: Pool, deadline: float, *, whole: bool = True) -> Iterator[Connection]:
+    """A connection and a transaction of it. deadline: monotonic seconds, to get the connection; with whole also for
+    every answer of the server, COMMIT's included. Raises psycopg.OperationalError, psycopg_pool.PoolTimeout."""
+    with pool.connection(timeout=max(0.05, deadline - time.monotonic())) as conn:
+        conn.deadline = deadline if whole else None
+        try:
+            yield conn
+            conn.commit()
+        finally:
+            conn.deadline = None
 
 
 class StartupRefused(Exception):
@@ -151,6 +185,7 @@ def make_pool(
 
     pool: Pool = ConnectionPool(
         connection_settings(url, name, lock_timeout=lock_timeout, statement_timeout=statement_timeout),
+        connection_class=Connection,
         kwargs={"autocommit": autocommit},
         min_size=min_size,
         max_size=max_size,

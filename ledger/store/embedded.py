@@ -59,6 +59,7 @@ class EmbeddedServer:
         self._cluster = cluster
         self._pid = os.getpid()
         self._users: IO[bytes] | None = None
+        self._watcher: threading.Thread | None = None
 
     @classmethod
     def start(cls, home: Path | None = None) -> EmbeddedServer:
@@ -76,7 +77,8 @@ class EmbeddedServer:
             hint = "LEDGER_HOME can name another folder"
             raise EmbeddedServerError(f"cannot use {folder}: {problem}; {hint}") from problem
         atexit.register(server.release)
-        threading.Thread(target=server._watch, name="embedded-postgres", daemon=True).start()
+        server._watcher = threading.Thread(target=server._watch, name="embedded-postgres", daemon=True)
+        server._watcher.start()
         return server
 
     def release(self) -> None:
@@ -84,6 +86,7 @@ class EmbeddedServer:
         atexit.unregister(self.release)
         if self._users is None or self._pid != os.getpid():
             return
+        stopped = False
         with self._turn():
             try:
                 fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,8 +94,12 @@ class EmbeddedServer:
                 pass  # somebody else still uses it
             else:
                 self._shut_down()
+                stopped = True
             finally:
                 self._leave()
+        if stopped and self._watcher is not None:
+            # It wakes up and looks into the home once more, which our caller may be about to delete.
+            self._watcher.join(5)
 
     @property
     def home(self) -> Path:
