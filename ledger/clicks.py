@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
@@ -73,50 +73,113 @@ class ClickWriter:
         with answering(self._pool, deadline, whole=len(clicks) <= MOST_IN_A_HURRY) as conn, conn.cursor() as cur:
             head = log.lock_head(cur, self.program_id, "traffic")
             now = head.recorded_at(self._clock())
-            batch = _Batch(cur, self.program_id, self._secrets, head.next_position, now)
-            batch.find_known(click_ids)
-            outcomes = [batch.take(c, id_, meta) for c, id_ in zip(clicks, click_ids, strict=True)]
-            if batch.rows:
-                log.append(cur, self.program_id, "traffic", head, batch.rows, now)
-                log.advance_head(cur, self.program_id, "traffic", head, len(batch.rows), now, 0)
+            batch = _Batch(cur, self.program_id, self._secrets, head.next_position, now, meta)
+            outcomes, new = batch.sort_out(clicks, click_ids)
+            if new:
+                batch.append(clicks, new, outcomes, head)
+                log.advance_head(cur, self.program_id, "traffic", head, len(new), now, 0)
                 touches.store(cur, self.program_id, batch.touches)
-        return outcomes
+                batch.answer_twins(clicks, outcomes)
+        return cast(list[Outcome], outcomes)
+
+
+class _New(NamedTuple):
+    """A click that is not in the log yet: its place among the clicks, its id and its stream's."""
+
+    place: int
+    click_id: str
+    stream_id: UUID
 
 
 class _Batch:
-    """One batch of clicks while it is being prepared."""
+    """One batch of clicks on its way into the log."""
 
-    def __init__(self, cur: Rows, program: UUID, secrets: Secrets, next_position: int, now: datetime) -> None:
+    def __init__(
+        self, cur: Rows, program: UUID, secrets: Secrets, next_position: int, now: datetime, meta: Meta
+    ) -> None:
         self._cur, self._program_id, self._secrets = cur, program, secrets
-        self._next, self._now = next_position, now
+        self._next, self._now, self._meta = next_position, now, meta
         self._vault = Vault(cur, secrets, program, now)
         self._sealers: dict[tuple[int, int], tuple[str, AESGCM]] = {}
-        self._ids: dict[str, UUID] = {}
-        self._known: dict[UUID, tuple[int, ClickRecorded]] = {}
-        self.rows: list[Row] = []
+        self._events: dict[UUID, tuple[int, ClickRecorded]] = {}
+        self._twins: list[_New] = []
         self.touches: list[tuple[Any, ...]] = []
 
-    def find_known(self, click_ids: Sequence[str]) -> None:
-        """Look up which of the clicks are in the log already, in one statement."""
+    def sort_out(
+        self, clicks: Sequence[RecordClick], click_ids: Sequence[str]
+    ) -> tuple[list[Outcome | None], list[_New]]:
+        """Which clicks are new; the others' outcomes (None: to come). Asks all that needs asking: once the new ones
+        stream into the log, the connection can answer nothing else."""
         program = self._program_id
-        self._ids = {click_id: stream_id(program, key(click_id)) for click_id in click_ids}
+        ids = [stream_id(program, f"click:{click_id}") for click_id in click_ids]
+        known = self._find_known(ids)
+        outcomes: list[Outcome | None] = [None] * len(ids)
+        new: dict[UUID, _New] = {}
+        for index, (click_id, id_) in enumerate(zip(click_ids, ids, strict=True)):
+            one = _New(index, click_id, id_)
+            if known and id_ in known:
+                outcomes[index] = self._again(clicks[index], click_id, *known[id_])
+            elif new.setdefault(id_, one) is not one:
+                self._twins.append(one)
+        for index, _, _ in new.values():
+            click = clicks[index]
+            if click.has_personal() and (click.occurred_at.year, click.occurred_at.month) not in self._sealers:
+                self._make_sealer(click.occurred_at)
+        return outcomes, list(new.values())
+
+    def _find_known(self, ids: Sequence[UUID]) -> dict[UUID, tuple[int, ClickRecorded]]:
         self._cur.execute(
             "SELECT originator_id, position, topic, state FROM traffic_events"
             " WHERE program_id = %s AND originator_id = ANY(%s::uuid[])",
-            (program, uuid_array(self._ids.values())),
+            (self._program_id, uuid_array(ids)),
         )
-        for originator_id, position, topic, state in self._cur:
-            self._known[originator_id] = (position, codec.decode_state(topic, state))  # type: ignore[assignment]
+        return {
+            originator_id: (position, cast(ClickRecorded, codec.decode_state(topic, state)))
+            for originator_id, position, topic, state in self._cur
+        }
 
-    def take(self, click: RecordClick, click_id: str, meta: Meta) -> Outcome:
-        """Make the next click's event, or answer as before."""
-        id_ = self._ids[click_id]
-        known = self._known.get(id_)
-        if known is not None:
-            return self._again(click, click_id, *known)
-        personal, subject = self._sealed(click, click_id)
-        ip_hash = self._secrets.ip_hash(self._program_id, click.ip, self._now) if click.ip else None
-        event = ClickRecorded(
+    def _make_sealer(self, at: datetime) -> None:
+        """The traffic key of a month."""
+        subject = traffic_subject(at)
+        self._sealers[at.year, at.month] = (subject, self._vault.sealer(subject))
+
+    def append(
+        self, clicks: Sequence[RecordClick], new: Sequence[_New], outcomes: list[Outcome | None], head: log.Head
+    ) -> None:
+        """Make the events and append them, a few hundred at a time."""
+        if len(new) < log.COPY_FROM_ROWS:
+            rows = self._rows(clicks, new, outcomes)
+            log.append(self._cur, self._program_id, "traffic", head, rows, self._now)
+            return
+        with log.appending(self._cur, self._program_id, "traffic", head, self._now) as write:
+            for start in range(0, len(new), log.ROWS_AT_ONCE):
+                write(self._rows(clicks, new[start : start + log.ROWS_AT_ONCE], outcomes))
+
+    def _rows(self, clicks: Sequence[RecordClick], new: Sequence[_New], outcomes: list[Outcome | None]) -> list[Row]:
+        rows: list[Row] = []
+        meta, position = self._meta, self._next
+        for index, click_id, id_ in new:
+            click = clicks[index]
+            event = self._event(click, click_id)
+            state = codec.encode_state(event)
+            rows.append(Row(id_, 1, TOPIC, state, meta.actor, meta.key_id, meta.request_id, CAUSE))
+            if click.customer_id is not None:
+                self.touches.append(
+                    (self._program_id, click.customer_id, click.occurred_at, position, id_, click.offer_id)
+                )
+            if self._twins:
+                self._events[id_] = (position, event)
+            outcomes[index] = Answer("recorded", {"click_id": click_id}, position)
+            position += 1
+        self._next = position
+        return rows
+
+    def _event(self, click: RecordClick, click_id: str) -> ClickRecorded:
+        sealed, subject = "", ""
+        if personal := click.personal():
+            subject, cipher = self._sealers[click.occurred_at.year, click.occurred_at.month]
+            sealed = seal_with(cipher, key(click_id), "personal", msgspec.json.encode(personal))
+        return ClickRecorded(
             click_id=click_id,
             affiliate_id=click.affiliate_id,
             offer_id=click.offer_id,
@@ -124,33 +187,16 @@ class _Batch:
             customer_id=click.customer_id,
             visitor_id=click.visitor_id,
             channel=click.channel,
-            ip_hash=ip_hash,
+            ip_hash=self._secrets.ip_hash(self._program_id, click.ip, self._now) if click.ip else None,
             duplicate=click.duplicate,
-            personal=personal,
+            personal=sealed,
             personal_key=subject,
         )
-        position = self._next + len(self.rows)
-        self.rows.append(Row(id_, 1, TOPIC, codec.encode_state(event), meta.actor, meta.key_id, meta.request_id, CAUSE))
-        if click.customer_id is not None:
-            self.touches.append((self._program_id, click.customer_id, click.occurred_at, position, id_, click.offer_id))
-        self._known[id_] = (position, event)
-        return Answer("recorded", {"click_id": click_id}, position)
 
-    def _sealed(self, click: RecordClick, click_id: str) -> tuple[str, str]:
-        personal = click.personal()
-        if not personal:
-            return "", ""
-        subject, cipher = self._sealer(click.occurred_at)
-        return seal_with(cipher, key(click_id), "personal", msgspec.json.encode(personal)), subject
-
-    def _sealer(self, at: datetime) -> tuple[str, AESGCM]:
-        """The traffic key of the click's month."""
-        month = (at.year, at.month)
-        found = self._sealers.get(month)
-        if found is None:
-            subject = traffic_subject(at)
-            found = self._sealers[month] = (subject, self._vault.sealer(subject))
-        return found
+    def answer_twins(self, clicks: Sequence[RecordClick], outcomes: list[Outcome | None]) -> None:
+        """The outcomes of clicks whose id came earlier in this very batch."""
+        for index, click_id, id_ in self._twins:
+            outcomes[index] = self._again(clicks[index], click_id, *self._events[id_])
 
     def _again(self, click: RecordClick, click_id: str, position: int, was: ClickRecorded) -> Outcome:
         differs = [f for f in SAME_FIELDS if getattr(was, f) != getattr(click, f)]

@@ -73,7 +73,7 @@ def access_keys(pool: Pool, program_id: UUID, after: str, limit: int) -> list[di
 
 _BALANCE: LiteralString = (
     "SELECT h.next_position - 1, b.account, b.currency, b.amount FROM log_heads h"
-    " LEFT JOIN balances b ON b.program_id = h.program_id AND b.generation = h.generation"
+    " LEFT JOIN balances b ON b.program_id = %(program_id)s AND b.generation = h.generation"
     "      AND b.affiliate_id = %(affiliate_id)s"
     " WHERE h.program_id = %(program_id)s AND h.log = 'books'"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -37,6 +38,8 @@ for command in (*demo.COMMANDS, *operating.COMMANDS, *records.COMMANDS, *money.C
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run a verb and exit: 0 done, 1 refused (one line on stderr says why), 2 wrong usage, 130 interrupted."""
+    # As Ctrl-C does: whoever holds something lets go of it, the embedded server above all.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         result = cli.main(args=args, prog_name="ledger", standalone_mode=False)
         sys.stdout.flush()

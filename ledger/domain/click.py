@@ -81,20 +81,22 @@ class RecordClick(Struct, frozen=True, kw_only=True, gc=False):
             force_setattr(self, "occurred_at", at)
         if self.click_id is not None:
             force_setattr(self, "click_id", check_external_id("click_id", self.click_id))
-        for field in ("customer_id", "visitor_id"):
-            if (value := getattr(self, field)) is not None:
-                force_setattr(self, field, check_pseudonym(field, value))
+        if self.customer_id is not None:
+            force_setattr(self, "customer_id", check_pseudonym("customer_id", self.customer_id))
+        if self.visitor_id is not None:
+            force_setattr(self, "visitor_id", check_pseudonym("visitor_id", self.visitor_id))
         if self.channel is not None:
             force_setattr(self, "channel", check_external_id("channel", self.channel))
 
+    def has_personal(self) -> bool:
+        """Whether any field is to be stored as ciphertext."""
+        return bool(self.sub1 or self.sub2 or self.sub3 or self.sub4 or self.sub5 or self.referrer or self.user_agent)
+
     def personal(self) -> dict[str, str]:
         """The fields that are stored as ciphertext, where there are any."""
-        found: dict[str, str] = {}
-        for field in PERSONAL_FIELDS:
-            value = getattr(self, field)
-            if value:
-                found[field] = value[:2000]
-        return found
+        if not self.has_personal():
+            return {}
+        return {field: value[:2000] for field in PERSONAL_FIELDS if (value := getattr(self, field))}
 
 
 def key(click_id: str) -> str:

@@ -169,8 +169,8 @@ class ReversalDeferred(Event, frozen=True):
 
 
 class ConversionState(Struct):
-    """recorded None: only an exception (kept_exception) or early reversals so far. commission: accrued; the rest is what was
-    taken back of it. status: see the module's first line ('none' before it is recorded)."""
+    """recorded None: only an exception (kept_exception) or early reversals so far. commission: accrued; the rest is
+    what was taken back of it. status: see the module's first line ('none' before it is recorded)."""
 
     recorded: ConversionRecorded | None = None
     status: str = "none"

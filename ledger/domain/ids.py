@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
+from hashlib import sha1
 from typing import Annotated
 from uuid import NAMESPACE_URL, UUID, SafeUUID, uuid5
 
@@ -16,6 +16,8 @@ NAMESPACE = uuid5(NAMESPACE_URL, "commission-ledger")
 
 SLUG_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 _SLUG = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# The same few names come with every click and sale: remembering the good ones is half the time of matching them.
+_good_slugs: set[str] = set()
 
 Slug = Annotated[str, Meta(pattern=SLUG_PATTERN, description="1-64 of A-Z a-z 0-9 . _ -")]
 ExternalId = Annotated[str, Meta(min_length=1, max_length=128, description="1-128 printable characters")]
@@ -39,11 +41,11 @@ _new, _set = object.__new__, object.__setattr__
 
 
 def stream_id(program: UUID, key: str) -> UUID:
-    """uuid5(program, "kind:external-id"), in half the time of uuid.uuid5: several a command are made.
+    """uuid5(program, "kind:external-id"), in two thirds of uuid.uuid5's time: several a command are made.
 
     key: "kind:external-id". Source: RFC 9562, section 5.5.
     """
-    digest = hashlib.sha1(program.bytes + key.encode(), usedforsecurity=False).digest()
+    digest = sha1(program.bytes + key.encode(), usedforsecurity=False).digest()
     made = _new(UUID)
     _set(made, "int", int.from_bytes(digest[:16], "big") & _CLEAR | _VERSION_5)
     _set(made, "is_safe", SafeUUID.unknown)
@@ -52,8 +54,12 @@ def stream_id(program: UUID, key: str) -> UUID:
 
 def check_slug(field: str, value: str) -> str:
     """A program, affiliate, offer or holder name. Raises InvalidInput."""
-    if not _SLUG.fullmatch(value):
-        raise InvalidInput(field, "must be 1-64 characters of A-Z a-z 0-9 . _ -")
+    if value not in _good_slugs:
+        if not _SLUG.fullmatch(value):
+            raise InvalidInput(field, "must be 1-64 characters of A-Z a-z 0-9 . _ -")
+        if len(_good_slugs) >= 10_000:
+            _good_slugs.clear()
+        _good_slugs.add(value)
     return value
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ COLUMNS = (
 )
 # Below this many rows one INSERT of several VALUES is quicker than COPY's extra round trips.
 COPY_FROM_ROWS = 24
+ROWS_AT_ONCE = 500  # how many are packed while the server stores those before
 
 Rows = Cursor[TupleRow]
 
@@ -114,9 +116,23 @@ def append(cur: Rows, program_id: UUID, log: str, head: Head, rows: Sequence[Row
     """Append rows at the head's positions, hashed. The caller holds the head's lock and advances it."""
     if len(rows) < COPY_FROM_ROWS:
         _insert(cur, program_id, log, head, rows, recorded_at)
-    else:
-        with cur.copy(f"COPY {TABLES[log]} ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
-            copy.write(_binary(program_id, log, head, rows, recorded_at))
+        return
+    with appending(cur, program_id, log, head, recorded_at) as write:
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            write(rows[start : start + ROWS_AT_ONCE])
+
+
+@contextmanager
+def appending(
+    cur: Rows, program_id: UUID, log: str, head: Head, recorded_at: datetime
+) -> Iterator[Callable[[Sequence[Row]], None]]:
+    """Append many rows a few at a time: the server stores some while we make the next. As append() otherwise; the
+    connection can do nothing else until it is left."""
+    packer = _Packer(program_id, log, head, recorded_at)
+    with cur.copy(f"COPY {TABLES[log]} ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.write(BINARY_HEADER)
+        yield lambda rows: copy.write(packer.pack(rows))
+        copy.write(BINARY_TRAILER)
 
 
 def _insert(cur: Rows, program_id: UUID, log: str, head: Head, rows: Sequence[Row], recorded_at: datetime) -> None:
@@ -133,32 +149,40 @@ def _insert(cur: Rows, program_id: UUID, log: str, head: Head, rows: Sequence[Ro
     cur.execute(f"INSERT INTO {TABLES[log]} ({COLUMNS}) VALUES {values}", params)  # noqa: S608
 
 
-def _binary(program_id: UUID, log: str, head: Head, rows: Sequence[Row], recorded_at: datetime) -> bytes:
-    """The rows in PostgreSQL's binary COPY format. What a batch shares is packed once."""
-    prefix, instant = codec.line_prefix(program_id, log), codec.instant_text(recorded_at)
-    program, at = program_id.bytes, (recorded_at - PG_EPOCH) // MICROSECOND
-    shared: dict[tuple[str, str, str, str, str], tuple[str, bytes]] = {}
-    parts = [BINARY_HEADER]
-    # the leaf's 0x00 stands in front of the prefix: this loop is most of what a click costs
-    hashed = "\x00" + prefix
-    for position, row in enumerate(rows, head.next_position):
-        originator, version, topic, state, actor, key_id, request_id, cause = row
-        meta = (topic, actor, key_id, request_id, cause)
-        known = shared.get(meta)
-        if known is None:
-            known = shared[meta] = _shared_fields(meta, instant, at)
-        middle, before_state = known
-        line = f'{hashed}{position},"originator_id":"{originator}","originator_version":{version}{middle}'
-        parts += (
-            _PLACE(12, 16, program, 8, position, 16, originator.bytes, 8, version),
-            before_state,
-            _FIELD(len(state)),
-            state,
-            b"\x00\x00\x00\x20",
-            sha256(line.encode() + state + b"}").digest(),
-        )
-    parts.append(BINARY_TRAILER)
-    return b"".join(parts)
+class _Packer:
+    """Rows in PostgreSQL's binary COPY format, one after the other. What they share is packed once."""
+
+    def __init__(self, program_id: UUID, log: str, head: Head, recorded_at: datetime) -> None:
+        self._program, self._at = program_id.bytes, (recorded_at - PG_EPOCH) // MICROSECOND
+        # the leaf's 0x00 stands in front of the export line
+        self._hashed = "\x00" + codec.line_prefix(program_id, log)
+        self._instant = codec.instant_text(recorded_at)
+        self._shared: dict[tuple[str, str, str, str, str], tuple[str, bytes]] = {}
+        self._position = head.next_position
+
+    def pack(self, rows: Sequence[Row]) -> bytes:
+        """The next rows, with their leaf hashes. This loop is much of what an event costs."""
+        program, hashed, shared = self._program, self._hashed, self._shared
+        position = self._position
+        parts: list[bytes] = []
+        for originator, version, topic, state, actor, key_id, request_id, cause in rows:
+            meta = (topic, actor, key_id, request_id, cause)
+            known = shared.get(meta)
+            if known is None:
+                known = shared[meta] = _shared_fields(meta, self._instant, self._at)
+            middle, before_state = known
+            line = f'{hashed}{position},"originator_id":"{originator}","originator_version":{version}{middle}'
+            parts += (
+                _PLACE(12, 16, program, 8, position, 16, originator.bytes, 8, version),
+                before_state,
+                _FIELD(len(state)),
+                state,
+                b"\x00\x00\x00\x20",
+                sha256(line.encode() + state + b"}").digest(),
+            )
+            position += 1
+        self._position = position
+        return b"".join(parts)
 
 
 def _shared_fields(meta: tuple[str, str, str, str, str], instant: str, at: int) -> tuple[str, bytes]:
