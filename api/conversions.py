@@ -6,14 +6,12 @@ from typing import Any
 
 from flask import Response, request
 
-from api import answers, body, documents, openapi, schemas, story
+from api import answers, body, documents, ndjson, openapi, schemas, story
 from api.auth import Caller, operation
 from api.blueprint import Blueprint
-from api.errors import NO_SUCH_RECORD, Problem, unavailable
+from api.errors import NO_SUCH_RECORD, Problem
 from api.inputs import ConversionInput
 from ledger import reads
-from ledger.domain.errors import Refusal, Unavailable
-from ledger.domain.event import Answer
 from ledger.domain.lifecycle import DecideConversion
 from ledger.domain.reversal import RecordReversal
 
@@ -35,39 +33,10 @@ def record_conversions(caller: Caller) -> Response:
     if body.is_json():
         return answers.written(caller.execute(_decode(body.read())))
     if request.mimetype == body.NDJSON:
-        return answers.ndjson(_record_lines(caller, body.read(body.NDJSON_LIMIT)))
+        return ndjson.record_lines(
+            _decode, LINES_AT_ONCE, lambda sales: caller.ledger.execute_many(caller.program, sales, caller.meta)
+        )
     raise body.unsupported("application/json", body.NDJSON)
-
-
-def _record_lines(caller: Caller, raw: bytes) -> list[dict[str, Any]]:
-    """A result a line; each line is recorded, or refused, on its own."""
-    results: list[dict[str, Any]] = []
-    commands: list[ConversionInput] = []
-    places: list[int] = []
-    numbered = list(body.lines(raw))
-    for number, line in numbered:
-        found = body.decode_line(_decode, line)
-        if isinstance(found, Problem):
-            results.append(answers.line_result(number, found))
-        else:
-            commands.append(found)
-            places.append(number)
-    for start in range(0, len(commands), LINES_AT_ONCE):
-        outcomes = _execute(caller, commands[start : start + LINES_AT_ONCE], first=start == 0)
-        for number, outcome in zip(places[start:], outcomes, strict=False):
-            results.append(answers.line_result(number, outcome))
-    results.sort(key=lambda result: result["line"])
-    return results
-
-
-def _execute(caller: Caller, commands: list[ConversionInput], first: bool) -> list[Answer | Refusal | Problem]:
-    try:
-        return list(caller.ledger.execute_many(caller.program, commands, caller.meta))
-    except Unavailable:
-        # Earlier lines are recorded and said to be; these can be sent again.
-        if first:
-            raise
-        return [unavailable()] * len(commands)
 
 
 @blueprint.route("/conversions/<ext:order_id>/reversals", methods=["POST"])

@@ -15,18 +15,18 @@ from msgspec import Meta as Limits
 from msgspec import Struct
 from werkzeug.urls import iri_to_uri
 
-from api import answers, body, openapi
+from api import answers, body, ndjson, openapi
 from api.auth import Caller, operation, public
 from api.blueprint import Blueprint
 from api.documents import LineResult, Position
-from api.errors import Problem, unavailable
+from api.errors import Problem
 from api.ratelimit import RateLimiter, bucket_of, client_address
 from ledger.application import CommissionLedger
 from ledger.clickqueue import ClickQueue
 from ledger.desk import Meta
 from ledger.domain.click import RecordClick
-from ledger.domain.errors import InvalidInput, Refusal, Unavailable
-from ledger.domain.event import Answer, Instant
+from ledger.domain.errors import InvalidInput, Refusal
+from ledger.domain.event import Instant
 from ledger.domain.ids import SLUG_PATTERN, check_pseudonym, program_id
 from ledger.links import Links
 
@@ -104,43 +104,15 @@ _decode = body.StrictDecoder(ClickInput)
 def record_clicks(caller: Caller) -> Response:
     """Record a click, or up to 10,000 (NDJSON)."""
     if request.mimetype == body.NDJSON:
-        return answers.ndjson(_record_lines(caller, body.read(body.NDJSON_LIMIT)))
+        return ndjson.record_lines(
+            _decode, CLICKS_AT_ONCE, lambda clicks: caller.ledger.record_clicks(caller.program, clicks, caller.meta)
+        )
     if not body.is_json():
         raise body.unsupported("application/json", body.NDJSON)
     (outcome,) = caller.ledger.record_clicks(caller.program, [_decode(body.read())], caller.meta)
     if isinstance(outcome, Refusal):
         raise outcome
     return answers.written(outcome)
-
-
-def _record_lines(caller: Caller, raw: bytes) -> list[dict[str, Any]]:
-    """A result a line; each line is recorded, or refused, on its own."""
-    results: list[dict[str, Any]] = []
-    clicks: list[RecordClick] = []
-    places: list[int] = []
-    for number, line in list(body.lines(raw)):
-        found = body.decode_line(_decode, line)
-        if isinstance(found, Problem):
-            results.append(answers.line_result(number, found))
-        else:
-            clicks.append(found)
-            places.append(number)
-    for start in range(0, len(clicks), CLICKS_AT_ONCE):
-        outcomes = _record(caller, clicks[start : start + CLICKS_AT_ONCE], first=start == 0)
-        for number, outcome in zip(places[start:], outcomes, strict=False):
-            results.append(answers.line_result(number, outcome))
-    results.sort(key=lambda result: result["line"])
-    return results
-
-
-def _record(caller: Caller, clicks: list[RecordClick], first: bool) -> list[Answer | Refusal | Problem]:
-    try:
-        return list(caller.ledger.record_clicks(caller.program, clicks, caller.meta))
-    except Unavailable:
-        # Earlier lines are recorded and said to be; these can be sent again.
-        if first:
-            raise
-        return [unavailable()] * len(clicks)
 
 
 # --- the tracking link -------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder
 from psycopg.rows import TupleRow
 
-from api.body import StrictDecoder, decode_line, lines
+from api.body import StrictDecoder
 from api.errors import Problem
+from api.ndjson import decode_lines
 from api.tracking import ClickInput
 from benchmarks import stock
 from benchmarks.harness import BenchmarkError, Comparison, Plan, Row, Stopwatch, checkpoint, race
@@ -69,8 +70,7 @@ _decode = StrictDecoder(ClickInput)
 def decode(text: bytes) -> list[RecordClick]:
     """The clicks of an NDJSON body, as POST /clicks reads it. Raises BenchmarkError for a line it would refuse."""
     clicks: list[RecordClick] = []
-    for number, raw in lines(text):
-        found = decode_line(_decode, raw)
+    for number, found in decode_lines(_decode, text):
         if isinstance(found, Problem):
             raise BenchmarkError(f"line {number} was refused: {found}")
         clicks.append(found)

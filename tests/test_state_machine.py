@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from naive_books import check_books
-from support import T0, Clock, by, open_ledger, open_shop, refund, sale, trial
+from support import T0, Clock, by, open_ledger, open_shop, program_id, refund, sale, trial
 
 from ledger.application import CommissionLedger
 from ledger.domain.adjustment import DecideAdjustment, ProposeAdjustment
@@ -27,6 +27,7 @@ from ledger.domain.recording import RecordConversion
 from ledger.domain.resolution import ResolveException
 from ledger.domain.reversal import RecordReversal
 from ledger.projections import directory
+from ledger.projections.rebuild import rebuild
 from ledger.store.database import Database
 
 _programs = itertools.count(1)
@@ -146,6 +147,12 @@ class Commands(RuleBasedStateMachine):
             open_ones = directory.page(cur, id_, "exception", status="open", limit=1)
         for one in open_ones:
             self.send(process, ResolveException(exception_id=one.record_id, action=action, reason="seen"))
+
+    @rule(process=st.integers(0, 1))
+    def rebuild(self, process: int) -> None:
+        """The live books equal their rebuild, which then takes their place under both processes."""
+        report = rebuild(self.ledgers[process].pool, program_id(self.program))
+        assert report.equal, report.different
 
     @rule(process=st.integers(0, 1), minutes=st.integers(-1000, 1000), command=DECISIONS)
     def move_the_clock(self, process: int, minutes: int, command: Command) -> None:
