@@ -22,6 +22,7 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "closeAffiliate": (ADMIN,),
     "getBalance": (*_STAFF, AFFILIATE),
     "listEntries": (*_STAFF, AFFILIATE),
+    "getCreditedConversion": (*_STAFF, AFFILIATE),
     # offers, terms, coupons
     "putOffer": (ADMIN,),
     "listOffers": _STAFF,

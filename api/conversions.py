@@ -63,6 +63,17 @@ def get_conversion(caller: Caller, order_id: str) -> Response:
     return answers.read(told)
 
 
+@blueprint.route("/affiliates/<slug:affiliate_id>/conversions/<ext:order_id>", methods=["GET"])
+@operation("getCreditedConversion", {200: documents.CreditedConversion})
+def get_credited_conversion(caller: Caller, affiliate_id: str, order_id: str) -> Response:
+    """What a sale brought the affiliate who is credited with it, why, and what became of it since."""
+    with reads.reading(caller.ledger, caller.program) as look:
+        told = story.tell(look, order_id)
+    if told is None or told.get("affiliate_id") != affiliate_id:
+        raise Problem(404, NO_SUCH_RECORD)
+    return answers.read(story.for_the_affiliate(told))
+
+
 def _decides(decision: str) -> Any:
     @operation(f"{decision}Conversion", {200: documents.ConversionDecision}, writes=True)
     @blueprint.arguments(schemas.Reason, required=False)

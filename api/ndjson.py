@@ -62,7 +62,8 @@ def decode_lines(decoder: StrictDecoder[T], raw: bytes) -> Iterator[tuple[int, T
 def _one_by_one(decoder: StrictDecoder[T], raw: bytes) -> Iterator[tuple[int, T | Problem]]:
     for number, line in enumerate(raw.split(b"\n"), 1):
         if line and not line.isspace():
-            yield number, _decode_line(decoder, line)
+            found = _decode_line(decoder, line)
+            yield number, found
 
 
 def _all_good(decoder: StrictDecoder[T], raw: bytes, count: int) -> list[T] | None:

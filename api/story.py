@@ -44,6 +44,16 @@ def tell(look: reads.Look, order_id: str) -> dict[str, Any] | None:
     }
 
 
+def for_the_affiliate(told: dict[str, Any]) -> dict[str, Any]:
+    """What its affiliate is shown of a story: what moved money on its account, not who in the program did it."""
+    changes = [
+        {name: event[name] for name in ("position", "topic", "recorded_at", "lines")}
+        for event in told["events"]
+        if event["lines"]
+    ]
+    return {**{name: value for name, value in told.items() if name != "events"}, "changes": changes}
+
+
 def _reversals(look: reads.Look, order_id: str) -> Iterator[Any]:
     for event in look.events([conversion.key(order_id)]):
         if isinstance(event.body, conversion.ConversionReversed | conversion.ReversalDeferred):

@@ -136,8 +136,9 @@ def check_books(ledger: CommissionLedger, program: str = PROGRAM, chance: random
         assert live(books.AsOf(), "ada") == ada
         cur.execute(
             "SELECT position, debit, credit, amount, currency, effective_at, debit_balance, credit_balance"
-            " FROM journal WHERE program_id = %s ORDER BY position, line_no",
-            (id_,),
+            " FROM journal WHERE program_id = %s AND generation ="
+            " (SELECT generation FROM log_heads WHERE program_id = %s AND log = 'books') ORDER BY position, line_no",
+            (id_, id_),
         )
         stored = cur.fetchall()
     assert [Line(*row[:6]) for row in stored] == all_lines

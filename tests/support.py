@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import psycopg
 
+from ledger import reads
 from ledger.application import CommissionLedger
 from ledger.batches import Outcome
 from ledger.desk import Meta
@@ -108,7 +109,7 @@ def balance(
     """An affiliate's balance in GBP by bucket, without the empty ones."""
     with ledger.reading(program) as (cur, id_):
         rows = books.account_balances(cur, id_, as_of, affiliate_id)
-    for one in books.owed(affiliate_id, rows):
+    for one in reads.owed(rows):
         if one["currency"] == "GBP":
             return {name: one[name] for name in books.BALANCE_FIELDS if one[name]}
     return {}

@@ -18,7 +18,7 @@ from ledger.store.database import urls
 from ledger.store.embedded import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parent.parent
-PATH_VALUES = {"terms_version": "7", "exception_id": "conversion:nobody"}
+PATH_VALUES = {"terms_version": "7", "exception_id": "conversion:nobody", "order_id": "uk-order"}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,10 @@ def test_without_a_key_nothing_opens(world: World) -> None:
 
 def test_an_affiliate_key_reads_nobody_else(world: World) -> None:
     """For every operation, another affiliate answers exactly as one that does not exist."""
+    world.sell("uk-order")
     world.sell("secret-order", affiliate_id="fr")
+    secret = world.call("affiliate", "GET", "/affiliates/uk/conversions/secret-order")
+    assert same_but_for_the_request(secret, world.call("affiliate", "GET", "/affiliates/uk/conversions/none"))
     allowed = 0
     for name, method, path, document in operations(world.app):
         if name in access.PUBLIC:
@@ -121,7 +124,7 @@ def test_an_affiliate_key_reads_nobody_else(world: World) -> None:
         if access.may("affiliate", name):
             allowed += 1
             assert world.call("affiliate", method, fill(path, "uk"), body).status_code == 200
-    assert allowed == 3
+    assert allowed == 4
 
 
 def test_personal_fields_are_shown_to_few(world: World) -> None:

@@ -360,3 +360,15 @@ def test_operators_see_that_it_is_up_and_its_figures(world: World) -> None:
     assert f'ledger_exceptions_open{{program="{world.program}",type="unknown_offer"}} 1.0' in text
     assert f'ledger_conversions{{program="{world.program}",status="pending"}} 1.0' in text
     assert 'ledger_requests_total{operation="conversions.record_conversions",status="202"}' in text
+
+
+def test_an_affiliate_sees_why_it_is_credited(world: World) -> None:
+    """The affiliate reads the explanation and what moved its account, but not who in the program did it."""
+    world.sell("mine")
+    world.call("finance_maker", "POST", "/conversions/mine/hold", {"reason": "a closer look"})
+    seen = world.call("affiliate", "GET", "/affiliates/uk/conversions/mine")
+    assert seen.status_code == 200
+    assert seen.json["explanation"]["sentence"].startswith("uk is credited by named affiliate with 1.97 GBP")
+    assert [change["topic"] for change in seen.json["changes"]] == ["CommissionAccrued", "ConversionHeld"]
+    assert "finance_maker-holder" not in seen.text
+    assert "a closer look" not in seen.text

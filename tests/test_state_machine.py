@@ -69,10 +69,11 @@ class Commands(RuleBasedStateMachine):
         self.program = f"shop{next(_programs)}"
         self.clock.now = T0 + timedelta(days=10)
         self.numbers = itertools.count(1)
+        self.recorded: list[tuple[Command, Answer]] = []
         open_shop(self.ledgers[0], self.program)
         self.send(0, AssignCoupon(coupon="TEN", affiliate_id="ada", offer_id="shoes"))
-        self.send(1, sale("o0", 1000))
-        self.send(0, sale("o1", 1970, "bob"))
+        self.one(1, sale("o0", 1000))
+        self.one(0, sale("o1", 1970, "bob"))
 
     def send(self, process: int, command: Command, actor: str = "ana") -> Answer | None:
         """Any refusal will do; anything else is a bug."""
@@ -88,6 +89,18 @@ class Commands(RuleBasedStateMachine):
             again = self.send(1 - process, command)
             assert again is not None
             assert (again.body, again.position) == (answer.body, answer.position), "a retry hears the same"
+            if answer.outcome == "recorded":
+                self.recorded.append((command, answer))
+
+    @rule(process=st.integers(0, 1), number=st.integers(0, 100))
+    def send_again(self, process: int, number: int) -> None:
+        """However much has come since: the position of the first answer, and of a sale its whole body."""
+        if self.recorded:
+            command, answer = self.recorded[number % len(self.recorded)]
+            again = self.send(process, command)
+            assert again is not None
+            assert again.position == answer.position
+            assert again.body == answer.body or not isinstance(command, RecordConversion)
 
     @rule(process=st.integers(0, 1), commands=st.lists(st.one_of(SALES, REFUNDS, DECISIONS), min_size=2, max_size=40))
     def many(self, process: int, commands: list[Command]) -> None:

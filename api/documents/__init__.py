@@ -2,10 +2,12 @@
 
 from api.documents.books import (
     AccountBalance,
+    AccountChange,
     Balance,
     ConversionAnswer,
     ConversionDecision,
     ConversionDocument,
+    CreditedConversion,
     CurrencyBalance,
     Entries,
     Entry,
@@ -59,7 +61,9 @@ __all__ = [
     "Balance",
     "ConversionAnswer",
     "ConversionDecision",
+    "AccountChange",
     "ConversionDocument",
+    "CreditedConversion",
     "CouponAnswer",
     "CouponDocument",
     "Coupons",

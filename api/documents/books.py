@@ -211,6 +211,35 @@ class Explanation(Struct, omit_defaults=True):
     matures_at: datetime | None = None
 
 
+class AccountChange(Struct):
+    """An event that moved money, and the journal lines it made."""
+
+    position: Position
+    topic: str
+    recorded_at: datetime
+    lines: list[Posting]
+
+
+class CreditedConversion(Struct, omit_defaults=True):
+    """A conversion as the affiliate sees it who is credited with it."""
+
+    order_id: str
+    status: str
+    commission: int
+    reversed_amount: int
+    reversed_commission: int
+    outstanding: int
+    position: Position
+    explanation: Explanation
+    changes: list[AccountChange]
+    offer_id: str = ""
+    affiliate_id: str = ""
+    amount: int = 0
+    currency: str = ""
+    occurred_at: datetime | None = None
+    matures_at: datetime | None = None
+
+
 class ConversionDocument(Struct, omit_defaults=True):
     """A conversion's whole story."""
 

@@ -9,9 +9,11 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+import psycopg
 
 from ledger.cli.common import Ticker, print_json, program_option
 from ledger.domain.ids import program_id
+from ledger.projections.rebuild import clear_old_generations
 from ledger.projections.rebuild import rebuild as rebuild_books
 from ledger.service import open_service
 from ledger.store import migrate as migrations
@@ -90,12 +92,16 @@ def migrate() -> None:
 def rebuild(program: str, replace: bool, as_json: bool) -> None:
     """Replay a program's books from its log beside the live ones, prove them equal, and swap them in.
 
-    Writing and reading go on meanwhile. If they differ, nothing is changed and the first difference is shown.
+    Writing and reading go on meanwhile. If they differ, nothing is changed and the first difference is shown. With the
+    owner role at hand (LEDGER_OWNER_URL, or the embedded server) the rows that were replaced are cleared away.
     """
     with open_service() as service, Ticker("replayed") as ticker:
         report = rebuild_books(
             service.pool, program_id(program), lambda step: ticker.show(step.position, step.last), replace
         )
+        if report.swapped and service.database.owner_url:
+            with psycopg.connect(service.database.owner_url) as owner:
+                clear_old_generations(owner, program_id(program))
     if as_json:
         print_json(report._asdict())
     elif report.equal:

@@ -66,7 +66,7 @@ def stage(
             return True  # somebody else brought it while we waited
         cur.execute(QUERIES["select_unfinished"], file.params)
         if cur.fetchone() is not None:
-            pass
+            return False
         _copy_lines(cur, file, path, mapping, progress)
         cur.execute(QUERIES["insert_invoices"], file.params)
         _check(cur, file, path)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ledger import sql
 from ledger.domain.event import Recorded
-from ledger.domain.postings import Transfer, accounts_of, postings
+from ledger.domain.postings import Transfer, postings
 from ledger.store.copy import BINARY_HEADER, BINARY_TRAILER, MICROSECOND, PG_EPOCH
 from ledger.store.log import Rows, last_position, position_at
 
@@ -229,16 +229,6 @@ def account_balances(
 
 
 BALANCE_FIELDS = ("pending", "held", "payable", "in_transit", "paid")
-
-
-def owed(affiliate_id: str, rows: Iterable[tuple[str, str, int]]) -> list[dict[str, Any]]:
-    """An affiliate's balance, one object a currency, as it reads it: what is owed and was paid, above zero."""
-    names = {account: name for name, account in accounts_of(affiliate_id).items()}
-    by_currency: dict[str, dict[str, Any]] = {}
-    for account, currency, amount in rows:
-        one = by_currency.setdefault(currency, {"currency": currency} | dict.fromkeys(BALANCE_FIELDS, 0))
-        one[names[account]] = -amount
-    return [by_currency[currency] for currency in sorted(by_currency)]
 
 
 def all_owed(rows: Iterable[tuple[str, str, int]]) -> list[dict[str, Any]]:
