@@ -122,7 +122,7 @@ class Desk:
         memory.check(self._head)
         self.now = self._head.recorded_at(now)
         self.actor = ""
-        self.traffic_position = log.last_position(cur, program_id, "traffic")
+        self.traffic_position = self._head.traffic_position
         self._vault = Vault(cur, secrets, program_id, self.now)
         self._streams: dict[str, Stream] = {}
         self._clicks: dict[str, ClickSeen | None] = {}
@@ -142,8 +142,8 @@ class Desk:
         wanted = {customer for need in needs for customer in need.customers}
         if wanted:
             self._last_clicks.update(touches.last_clicks(self._cur, self._program_id, sorted(wanted)))
-        affiliates = {affiliate.key(c.affiliate_id) for c in self._clicks.values() if c}
-        affiliates |= {affiliate.key(c.affiliate_id) for c in self._last_clicks.values() if c}
+        seen = [c for c in (*self._clicks.values(), *self._last_clicks.values()) if c]
+        affiliates = {affiliate.key(c.affiliate_id) for c in seen}
         affiliates |= {
             affiliate.key(one.affiliate_id)
             for stream in list(self._streams.values())
@@ -230,7 +230,13 @@ class Desk:
     def click(self, click_id: str) -> ClickSeen | None:
         if click_id not in self._clicks:
             self._load_clicks([click_id])
-        return self._clicks[click_id]
+        return self._saw(self._clicks[click_id])
+
+    def _saw(self, click: ClickSeen | None) -> ClickSeen | None:
+        # the head was read before the click: one that came in between was seen nevertheless
+        if click is not None and click.position > self.traffic_position:
+            self.traffic_position = click.position
+        return click
 
     def token(self, click_id: str) -> ClickToken | None:
         return self._secrets.read_click(self._program_id, click_id)
@@ -239,7 +245,7 @@ class Desk:
         key = (customer_id, offer_id, until)
         if key not in self._last_clicks:
             self._last_clicks.update(touches.last_clicks(self._cur, self._program_id, [key]))
-        return self._last_clicks[key]
+        return self._saw(self._last_clicks[key])
 
     def held_for(self, affiliate_id: str) -> list[str]:
         stored = conversions.held_for(self._cur, self._program_id, affiliate_id)

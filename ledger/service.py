@@ -16,7 +16,7 @@ from ledger.store.embedded import default_home
 from ledger.store.vault import Secrets, load_master_key
 
 POOL_MAX = 16  # connections; the app's threads wait for one, never for the server
-START_TIMEOUT = 10.0  # seconds for the first connection, which a busy server may be slow to give
+START_TIMEOUT = 5.0  # seconds for the first connection, which a busy server may be slow to give
 
 
 @dataclass(frozen=True)

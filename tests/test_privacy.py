@@ -6,7 +6,7 @@ import base64
 import logging
 import subprocess
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -300,3 +300,20 @@ def test_an_address_is_kept_as_a_hash_that_rotates() -> None:
     assert secrets.ip_hash(id_, IP, T0 + timedelta(days=1)) != same
     assert secrets.ip_hash(program_id("other"), IP, T0) != same
     assert Secrets(b"x" * 32).ip_hash(id_, IP, T0) != same
+
+
+@pytest.mark.parametrize("at", [T0, T0.replace(year=1), T0.replace(year=1960), T0.replace(year=9999)])
+def test_a_click_id_of_ours_says_where_it_came_from_and_cannot_be_forged(at: datetime) -> None:
+    """Affiliate, offer and instant of any year come back; another program, another key or a changed letter: nothing."""
+    secrets, id_ = Secrets(b"k" * 32), program_id(PROGRAM)
+    click_id = secrets.sign_click(id_, "ada", "shoes", at)
+    said = secrets.read_click(id_, click_id)
+    assert said is not None
+    assert (said.affiliate_id, said.offer_id, said.occurred_at) == ("ada", "shoes", at)
+    assert secrets.read_click(program_id("other"), click_id) is None
+    assert Secrets(b"x" * 32).read_click(id_, click_id) is None
+    for place in range(len(click_id)):
+        changed = click_id[:place] + ("A" if click_id[place] != "A" else "B") + click_id[place + 1 :]
+        assert secrets.read_click(id_, changed) is None
+    assert secrets.read_click(id_, click_id + "=") is None
+    assert secrets.sign_click(id_, "ada", "shoes", at) != click_id, "each click has an id of its own"

@@ -113,7 +113,7 @@ class _Reader:
     def lines(self, text: io.TextIOWrapper) -> Iterator[Line]:
         """See read_lines."""
         # strict: an open quotation mark would otherwise swallow the rest of the file as one field
-        rows = csv.reader(text, delimiter=self._mapping.file.delimiter, strict=False)
+        rows = csv.reader(text, delimiter=self._mapping.file.delimiter, strict=True)
         try:
             heading = next(rows, None)
             if heading is None:

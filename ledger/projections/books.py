@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from ledger import sql
 from ledger.domain.event import Recorded
 from ledger.domain.postings import Transfer, postings
@@ -25,7 +27,7 @@ JOURNAL_COLUMNS = (
     " affiliate_id, debit_balance, credit_balance"
 )
 BALANCE_COLUMNS = "program_id, generation, account, currency, affiliate_id, amount, position"
-COPY_FROM_LINES = 24
+COPY_FROM_LINES = 4
 VALUES_AT_ONCE = 500
 
 Account = tuple[str, str]  # (account, currency)
@@ -48,6 +50,7 @@ class RunningBalances:
 
     def __init__(self) -> None:
         self.amounts: dict[Account, int] = {}
+        self.stored: set[Account] = set()  # those that have a row
         self.moved: dict[Account, int] = {}  # → the position that moved it last
 
     def lines(self, position: int, recorded_at: datetime, transfers: Sequence[Transfer]) -> Iterable[Line]:
@@ -108,6 +111,7 @@ def _load_missing(
         },
     )
     for account, currency, amount in cur:
+        running.stored.add((account, currency))
         amounts.setdefault((account, currency), amount)
 
 
@@ -169,21 +173,33 @@ def binary_lines(program_id: UUID, generation: int, lines: Iterable[Line]) -> by
 
 def store_balances(cur: Rows, program_id: UUID, generation: int, running: RunningBalances) -> None:
     """Write what the moved accounts hold now."""
-    moved = list(running.moved.items())
-    for start in range(0, len(moved), VALUES_AT_ONCE):
-        part = moved[start : start + VALUES_AT_ONCE]
+    moved, stored = running.moved, running.stored
+    if known := [account for account in moved if account in stored]:
+        _update_balances(cur, program_id, generation, running, known)
+    new = [account for account in moved if account not in stored]
+    for start in range(0, len(new), VALUES_AT_ONCE):
+        part = new[start : start + VALUES_AT_ONCE]
         params: list[Any] = []
-        for (account, currency), position in part:
-            amount = running.amounts[account, currency]
-            params += (program_id, generation, account, currency, owner(account), amount, position)
+        for key in part:
+            params += (program_id, generation, *key, owner(key[0]), running.amounts[key], moved[key])
         values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(part))
-        cur.execute(
-            f"INSERT INTO balances ({BALANCE_COLUMNS}) VALUES {values}"  # noqa: S608
-            " ON CONFLICT (program_id, generation, account, currency)"
-            " DO UPDATE SET amount = EXCLUDED.amount, position = EXCLUDED.position",
-            params,
-        )
-    running.moved.clear()
+        cur.execute(f"INSERT INTO balances ({BALANCE_COLUMNS}) VALUES {values}", params)  # noqa: S608
+    stored.update(new)
+    moved.clear()
+
+
+def _update_balances(
+    cur: Rows, program_id: UUID, generation: int, running: RunningBalances, accounts: Sequence[Account]
+) -> None:
+    """One parameter for all of them: JSON, because psycopg's work is by the parameter."""
+    rows = [
+        {"account": key[0], "currency": key[1], "amount": running.amounts[key], "position": running.moved[key]}
+        for key in accounts
+    ]
+    cur.execute(
+        QUERIES["update_balances"],
+        {"program_id": program_id, "generation": generation, "rows": msgspec.json.encode(rows).decode()},
+    )
 
 
 # --- reading -------------------------------------------------------------------------------------------

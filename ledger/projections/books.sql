@@ -5,6 +5,13 @@
 SELECT account, currency, amount FROM balances
  WHERE program_id = %(program_id)s AND generation = %(generation)s AND account = ANY(%(accounts)s)
 
+-- name: update_balances
+-- What some accounts hold after a batch.
+UPDATE balances b SET amount = v.amount, position = v.position
+  FROM jsonb_to_recordset(%(rows)s::jsonb) AS v (account text, currency text, amount bigint, position bigint)
+ WHERE b.program_id = %(program_id)s AND b.generation = %(generation)s AND b.account = v.account
+   AND b.currency = v.currency
+
 -- name: select_affiliate_balances
 -- What is owed to one affiliate now.
 SELECT account, currency, amount FROM balances

@@ -21,7 +21,7 @@ _TYPES = (
     "uuid", "text", "uuid", "text", "text", "text", "text", "int8", "int8", "int8", "int8", "timestamptz",
     "timestamptz", "int8",
 )  # fmt: skip
-COPY_FROM_ROWS = 24
+COPY_FROM_ROWS = 4
 
 Touched = tuple[UUID, ConversionState, int, bool]  # (stream id, state, last position, new in this batch)
 

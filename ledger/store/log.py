@@ -22,20 +22,22 @@ COLUMNS = (
     "program_id, position, originator_id, originator_version, topic, recorded_at, actor, key_id, request_id, cause,"
     " state, leaf_hash"
 )
-# Below this many rows one INSERT of several VALUES is quicker than COPY's extra round trips.
-COPY_FROM_ROWS = 24
+# From so many rows on COPY is quicker: psycopg parses a statement of more than 50 parameters anew each time.
+COPY_FROM_ROWS = 5
 ROWS_AT_ONCE = 500  # how many are packed while the server stores those before
 
 Rows = Cursor[TupleRow]
 
 
 class Head(NamedTuple):
-    """A log's head, locked. next_position: the first to be given out; generation: of the live books."""
+    """A log's head, locked. next_position: the first to be given out; generation: of the live books;
+    traffic_position: the traffic log's last one, as far as it is committed."""
 
     next_position: int
     last_recorded_at: datetime
     master_position: int
     generation: int
+    traffic_position: int
 
     def recorded_at(self, now: datetime) -> datetime:
         """The instant to record: never before the last one, so that positions follow time."""
@@ -76,9 +78,10 @@ def create_heads(cur: Rows, program_id: UUID, program: str, currency: str, now: 
 def lock_head(cur: Rows, program_id: UUID, log: str) -> Head:
     """Lock a log until the transaction ends. Raises UnknownProgram."""
     cur.execute(
-        "SELECT next_position, last_recorded_at, master_position, generation FROM log_heads"
-        " WHERE program_id = %s AND log = %s FOR UPDATE",
-        (program_id, log),
+        "SELECT next_position, last_recorded_at, master_position, generation,"
+        " (SELECT t.next_position - 1 FROM log_heads t WHERE t.program_id = %s AND t.log = 'traffic')"
+        " FROM log_heads WHERE program_id = %s AND log = %s FOR UPDATE",
+        (program_id, program_id, log),
     )
     row = cur.fetchone()
     if row is None:
