@@ -14,7 +14,7 @@ from ledger.clicks import ClickWriter
 from ledger.desk import Desk, Meta
 from ledger.domain.access import IssueKey, RevokeKey
 from ledger.domain.click import RecordClick
-from ledger.domain.errors import NotFound, Refusal
+from ledger.domain.errors import DiffersFromOriginal, NotFound, Refusal
 from ledger.domain.event import Answer, Command, in_utc
 from ledger.domain.ids import check_slug, program_id
 from ledger.domain.lifecycle import ApproveDue
@@ -70,7 +70,10 @@ class CommissionLedger:
     def open_program(self, command: OpenProgram, meta: Meta) -> Answer:
         """Open a program's books, once. Raises DiffersFromOriginal."""
         with self.pool.connection() as conn, conn.cursor() as cur:
-            log.create_heads(cur, program_id(command.program), command.program, command.currency, self.clock())
+            id_ = program_id(command.program)
+            currency = log.create_heads(cur, id_, command.program, command.currency, self.clock())
+        if currency != command.currency:
+            raise DiffersFromOriginal(f"program {command.program}", ["currency"])
         return self.execute(command.program, command, meta)
 
     def execute(self, program: str, command: Command, meta: Meta) -> Answer:

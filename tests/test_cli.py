@@ -79,16 +79,8 @@ def test_balances_and_trial_balance_print_exactly_the_documented_documents(shop:
         core.execute("shop", sale("o2", 2000, "bob"), by())
     nothing = {"held": 0, "payable": 0, "in_transit": 0, "paid": 0}
     assert json.loads(ok(shop("balances", "--program", "shop", "--json"))) == [
-        {
-            "affiliate_id": "ada",
-            "currency": "GBP",
-            "pending": 1235,
-            "held": 0,
-            "payable": 0,
-            "in_transit": 0,
-            "paid": 0,
-        },
-        {"affiliate_id": "bob", "currency": "GBP", "pending": 200, "held": 0, "payable": 0, "in_transit": 0, "paid": 0},
+        {"affiliate_id": "ada", "currency": "GBP", "pending": 1235, **nothing},
+        {"affiliate_id": "bob", "currency": "GBP", "pending": 200, **nothing},
     ]
     expected = [
         {"account": "expense:commission", "currency": "GBP", "amount": 1435},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime, timedelta, timezone
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ def line_of(row: Vector) -> bytes:
     prefix = codec.line_prefix(PROGRAM_ID, row.log)
     state = codec.encode_state(row.event)
     return codec.export_line(prefix, ROWS.index(row) + 1, stream_id(PROGRAM_ID, row.key), row.version, middle, state)
+
+
+def stored_as(row: Vector) -> log.Row:
+    """The row that a vector is written as."""
+    id_, topic, state = stream_id(PROGRAM_ID, row.key), type(row.event).__name__, codec.encode_state(row.event)
+    return log.Row(id_, row.version, topic, state, row.actor, row.key_id, row.request_id, row.cause)
 
 
 def written_down() -> list[tuple[bytes, str]]:
@@ -93,13 +100,13 @@ def test_what_postgresql_stored_exports_to_the_same_bytes(
     monkeypatch.setattr(log, "COPY_FROM_ROWS", 1 if copied else 10**9)
     with make_pool(database.app_url, min_size=1, max_size=1, name="lines") as pool, pool.connection() as conn:
         cur = conn.cursor()
-        for position, row in enumerate(ROWS, 1):
-            id_ = stream_id(PROGRAM_ID, row.key)
-            stored = log.Row(
-                id_, row.version, type(row.event).__name__, codec.encode_state(row.event),
-                row.actor, row.key_id, row.request_id, row.cause,
-            )  # fmt: skip
-            log.append(cur, PROGRAM_ID, row.log, log.Head(position, T0, 0, 1), [stored], row.recorded_at)
+        log.create_heads(cur, PROGRAM_ID, "vectors", "GBP", T0)
+        position = 1
+        for (name, recorded_at), together in groupby(ROWS, key=lambda row: (row.log, row.recorded_at)):
+            rows = [stored_as(row) for row in together]
+            head = log.lock_head(cur, PROGRAM_ID, name)._replace(next_position=position)
+            log.append(cur, PROGRAM_ID, name, head, rows, recorded_at)
+            position += len(rows)
         vectors = written_down()
         for name in ("books", "traffic"):
             for found in log.select_rows(cur, PROGRAM_ID, name, 0, 1000):

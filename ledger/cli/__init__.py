@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -38,6 +39,8 @@ for command in (*demo.COMMANDS, *operating.COMMANDS, *records.COMMANDS, *money.C
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run a verb and exit: 0 done, 1 refused (one line on stderr says why), 2 wrong usage, 130 interrupted."""
+    # What the driver remarks about connections that went away, we say ourselves, once.
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     # As Ctrl-C does: whoever holds something lets go of it, the embedded server above all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -49,8 +52,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as problem:
         _fail(problem.format_message())
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted; what was recorded stays recorded. The same command again goes on where this one stopped.")
-        sys.exit(130)
+        _interrupted()
     except BrokenPipeError:
         # The reader (such as `head`) has seen enough; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,8 +62,15 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except UnknownProgram:
         _fail("there is no such program; `ledger program open ID --currency GBP` opens one")
     except (psycopg.Error, psycopg_pool.PoolTimeout) as problem:
+        if isinstance(problem.__context__, KeyboardInterrupt):
+            _interrupted()  # which cancelled a statement, and that is what came back
         _fail(f"the database refused or went away: {problem}. Nothing half done was kept; the same again is safe.")
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _interrupted() -> NoReturn:
+    _say("interrupted; what was recorded stays recorded. The same command again goes on where this one stopped.")
+    sys.exit(130)
 
 
 def _say(text: str) -> None:

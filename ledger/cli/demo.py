@@ -65,7 +65,7 @@ def _show(service: Service, year: Year) -> None:
     if year.new:
         rate = year.events / year.seconds
         click.echo(
-            f"{year.commands:,} commands made {year.events:,} events in {year.seconds:.1f} s: {rate:,.0f} a second,"
+            f"{year.commands:,} commands made {year.events:,} events in {year.seconds:.1f} s ({rate:,.0f} a second),"
         )
         click.echo("each decided, hashed, booked and committed to disk")
     else:

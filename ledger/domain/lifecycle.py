@@ -55,6 +55,10 @@ class DecideConversion(Command, frozen=True):
             raise NotFound(f"conversion {self.order_id} does not exist")
         allowed, after, event_type = _DECISIONS[self.decision]
         body = {"order_id": self.order_id, "status": after}
+        if self.decision == "hold" and state.held_by_suspension:
+            raise WrongState(
+                f"conversion {self.order_id} is held already, by its affiliate's suspension", status=state.status
+            )
         if state.status == after:
             at = view.answered_at(key(self.order_id), event_type, CommissionAccrued)
             return Decision([], Answer("unchanged", body, at))

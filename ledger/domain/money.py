@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
@@ -11,6 +12,7 @@ from ledger.domain.errors import InvalidInput
 from ledger.domain.ids import AMOUNT_MAX
 
 BPS = 10_000
+_DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 EXPONENTS: dict[str, int] = {c.value: c.exponent for c in IsoCurrency if c.exponent is not None}
 
 
@@ -54,12 +56,10 @@ def exponent(field: str, currency: str) -> int:
 def minor_units(field: str, text: str, currency: str) -> int:
     """'49.90' EUR → 4990. Raises InvalidInput when it is no number or finer than the currency."""
     places = exponent("currency", currency)
-    try:
-        value = Decimal(text.strip())
-    except InvalidOperation:
-        raise InvalidInput(field, "must be a decimal number such as 49.90") from None
-    if not value.is_finite() or abs(value) > AMOUNT_MAX:
+    # Decimal itself would also take 1e3, 1_000 and other scripts' digits, which no two systems read alike
+    if len(text) > 24 or not _DECIMAL.fullmatch(text.strip()):
         raise InvalidInput(field, "must be a decimal number such as 49.90")
+    value = Decimal(text.strip())
     scaled = value.scaleb(places)
     if scaled != scaled.to_integral_value():
         raise InvalidInput(field, f"has more than {places} decimals, {currency} has {places}")

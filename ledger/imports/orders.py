@@ -51,6 +51,8 @@ def import_orders(ledger: CommissionLedger, settings: Settings, progress: Progre
     while True:
         try:
             return run.attempt()
+        except psycopg.errors.QueryCanceled:
+            raise  # somebody stopped it, or it took too long: the database is there
         except (psycopg.OperationalError, psycopg_pool.PoolTimeout, Unavailable):
             if time.monotonic() - run.last_progress > PATIENCE:
                 raise

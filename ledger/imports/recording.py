@@ -224,16 +224,19 @@ class Recording:
         may take its time in between."""
         with self._ledger.pool.connection() as conn:
             conn.set_autocommit(True)
+            conn.execute(f"SET statement_timeout = '{STATEMENT_LIMIT}'")
             try:
-                conn.execute(f"SET statement_timeout = '{STATEMENT_LIMIT}'")
                 with conn.cursor(name, withhold=True) as cur:
                     cur.itersize = ROWS_AT_ONCE
                     cur.execute(QUERIES[name], self._file.params)
                     yield cur
-            finally:
-                if not conn.broken:
-                    conn.execute("RESET statement_timeout")
-                    conn.set_autocommit(False)
+                conn.execute("RESET statement_timeout")
+                conn.set_autocommit(False)
+            except BaseException:
+                # Ctrl-C cancels what the server is doing, a moment later: it must not hit a statement that tidies up
+                # and come back as that one's error. The pool makes another connection.
+                conn.close()
+                raise
 
     def _finish(self) -> None:
         """Note the totals, and let go of the lines that no later refund can need."""

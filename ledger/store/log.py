@@ -61,8 +61,8 @@ class UnknownProgram(LookupError):
     """No such program has been opened."""
 
 
-def create_heads(cur: Rows, program_id: UUID, program: str, currency: str, now: datetime) -> None:
-    """Make a program's two heads, if they are not there."""
+def create_heads(cur: Rows, program_id: UUID, program: str, currency: str, now: datetime) -> str:
+    """Make a program's row and its two heads, if they are not there. Returns the currency that the row says."""
     cur.execute(
         "INSERT INTO programs (program_id, program, currency, opened_at) VALUES (%s, %s, %s, %s)"
         " ON CONFLICT DO NOTHING",
@@ -73,6 +73,10 @@ def create_heads(cur: Rows, program_id: UUID, program: str, currency: str, now: 
         " VALUES (%s, 'books', 1, %s, 0, 1), (%s, 'traffic', 1, %s, 0, 1) ON CONFLICT DO NOTHING",
         (program_id, now, program_id, now),
     )
+    cur.execute("SELECT currency FROM programs WHERE program_id = %s", (program_id,))
+    row = cur.fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def lock_head(cur: Rows, program_id: UUID, log: str) -> Head:
