@@ -56,7 +56,7 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "listEvents": (AUDITOR,),
     "issueKey": (ADMIN,),
     "listKeys": (ADMIN, AUDITOR),
-    "rotateKey": (ADMIN,),
+    "rotateKey": (ADMIN, INGEST, MAKER, CHECKER, AUDITOR),
     "revokeKey": (ADMIN,),
 }
 # Without a key: a link that visitors follow, and postbacks, which are signed instead.
@@ -90,10 +90,13 @@ def as_markdown() -> str:
         "Personal fields of an affiliate (name, e-mail, note) are shown to `admin` and to the affiliate itself.",
         "",
         "Two people: whoever proposed an adjustment, or terms that reach back, cannot also decide it, whatever",
-        "their role (403); nobody issues a key to themselves (403).",
+        "their role (403); nobody issues a key to themselves, and only its holder rotates a key (403). Names that",
+        "differ only in case or in `.`, `_` and `-` are one person. Whoever issues keys to others must be trusted not to",
+        "use them: every key's issuer stands in the log and in `listKeys`, for auditors to compare.",
         "",
         "Without a key: " + ", ".join(f"`{name}`" for name in PUBLIC) + " (tracking links are",
-        "limited in rate, postbacks are signed), `/healthz`, `/readyz`, `/metrics`, `/docs` and `/openapi.json`.",
+        "limited in rate, postbacks are signed), `/healthz`, `/readyz`, `/docs` and `/openapi.json`. `/metrics`",
+        "asks for the operator's token or a client on the same host ([operators.md](operators.md#health-and-figures)).",
     ]
     return "\n".join(lines) + "\n"
 

@@ -58,7 +58,8 @@ def _decides(decision: str) -> Callable[..., Response]:
     @blueprint.arguments(schemas.Reason, required=False)
     def decide(caller: Caller, body: dict[str, Any], affiliate_id: str) -> Response:
         command = DecideAffiliate(affiliate_id=affiliate_id, decision=decision, reason=body["reason"])
-        return answers.written(caller.execute(command), creates=False)
+        answer = caller.ledger.decide_affiliate(caller.program, command, caller.meta)
+        return answers.written(answer, creates=False)
 
     return decide
 

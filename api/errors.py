@@ -27,6 +27,7 @@ from ledger.domain.errors import (
 )
 
 PROBLEM_TYPE = "application/problem+json"
+NOTHING_HERE = "There is nothing at this address."
 NO_SUCH_RECORD = "There is no such record in this program."
 STATUS_OF: dict[type[Refusal], int] = {
     InvalidInput: 422,
@@ -131,7 +132,7 @@ def _http_error(error: HTTPException) -> Response:
         return error.get_response()  # type: ignore[return-value]
     kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
     detail = {
-        404: "There is nothing at this address.",
+        404: NOTHING_HERE,
         405: "This address does not take this method.",
         413: "The body is larger than this address takes.",
     }.get(status, HTTPStatus(status).description or HTTPStatus(status).phrase)

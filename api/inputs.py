@@ -10,7 +10,7 @@ from msgspec.structs import force_setattr
 
 from ledger.domain.conversion import Item
 from ledger.domain.event import Instant
-from ledger.domain.ids import AMOUNT_MAX, Amount, Currency, ExternalId, SignedAmount, Slug
+from ledger.domain.ids import AMOUNT_MAX, Amount, ClickId, Currency, ExternalId, SignedAmount, Slug
 from ledger.domain.recording import RecordConversion
 
 Pseudonym = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[^@]*$", description="no e-mail address")]
@@ -34,7 +34,7 @@ class ConversionInput(RecordConversion, frozen=True, kw_only=True, forbid_unknow
     occurred_at: Instant
     currency: Currency | None = None
     customer_id: Pseudonym | None = None
-    click_id: ExternalId | None = None
+    click_id: ClickId | None = None
     coupon: ExternalId | None = None
     affiliate_id: Slug | None = None
     event_id: ExternalId | None = None

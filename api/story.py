@@ -51,7 +51,20 @@ def for_the_affiliate(told: dict[str, Any]) -> dict[str, Any]:
         for event in told["events"]
         if event["lines"]
     ]
-    return {**{name: value for name, value in told.items() if name != "events"}, "changes": changes}
+    shown = {name: value for name, value in told.items() if name != "events"}
+    return {**shown, "explanation": _without_others(told["explanation"], told["affiliate_id"]), "changes": changes}
+
+
+def _without_others(explanation: dict[str, Any], affiliate_id: str) -> dict[str, Any]:
+    """An explanation of a commission without other affiliates' names, and without how many clicks there were."""
+    own = [
+        step if step.affiliate_id == affiliate_id else msgspec.structs.replace(step, affiliate_id=None)
+        for step in explanation["steps"]
+    ]
+    shown = {**explanation, "steps": own}
+    if "click" in shown:
+        shown["click"] = {name: value for name, value in shown["click"].items() if name != "traffic_position_seen"}
+    return shown
 
 
 def _reversals(look: reads.Look, order_id: str) -> Iterator[Any]:
@@ -115,9 +128,8 @@ def explain(state: ConversionState, offer: OfferState | None) -> dict[str, Any]:
         until = state.waits_until.isoformat() if state.waits_until else ""
         return {"sentence": f"Its click has not been seen yet; it is waited for until {until}."}
     if state.status == "unattributed":
-        steps = state.answer["steps"] if state.answer and "steps" in state.answer else []
-        tried = "; ".join(_step(step) for step in steps) or "it named no click, coupon, affiliate or customer"
-        return {"sentence": f"Nobody is credited: {tried}.", "steps": steps}
+        tried = "; ".join(_step(step) for step in state.steps) or "it named no click, coupon, affiliate or customer"
+        return {"sentence": f"Nobody is credited: {tried}.", "steps": state.steps}
     if state.recorded is None and state.deferred:
         return {"sentence": "Reversals came before the sale; they are applied when it comes."}
     return {"sentence": "The sale is kept as an exception and earns nothing until that is resolved."}

@@ -27,7 +27,7 @@ from ledger.desk import Meta
 from ledger.domain.click import RecordClick
 from ledger.domain.errors import InvalidInput, Refusal
 from ledger.domain.event import Instant
-from ledger.domain.ids import SLUG_PATTERN, check_pseudonym, program_id
+from ledger.domain.ids import CLICK_ID_MAX, SLUG_PATTERN, check_pseudonym, program_id
 from ledger.links import Links
 
 blueprint = Blueprint("tracking", __name__, description="Clicks, and the links that make them.")
@@ -49,6 +49,10 @@ Name = Annotated[str, Limits(description="1-64 of A-Z a-z 0-9 . _ -", extra_json
 Id = Annotated[
     str, Limits(description="1-128 printable characters", extra_json_schema={"minLength": 1, "maxLength": 128})
 ]
+ClickId = Annotated[
+    str,
+    Limits(description="1-256 printable characters", extra_json_schema={"minLength": 1, "maxLength": CLICK_ID_MAX}),
+]
 Alias = Annotated[
     str,
     Limits(
@@ -68,7 +72,7 @@ class ClickInput(RecordClick, frozen=True, kw_only=True, forbid_unknown_fields=T
     affiliate_id: Name
     offer_id: Name
     occurred_at: Instant
-    click_id: Id | None = None
+    click_id: ClickId | None = None
     customer_id: Alias | None = None
     visitor_id: Alias | None = None
     channel: Id | None = None

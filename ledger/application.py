@@ -5,7 +5,9 @@ from __future__ import annotations
 import secrets as random_secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,11 +15,12 @@ from ledger.batches import Committer, Outcome, ProgramWriter
 from ledger.clicks import ClickWriter
 from ledger.desk import Desk, Meta
 from ledger.domain.access import IssueKey, RevokeKey
+from ledger.domain.affiliate import DecideAffiliate
 from ledger.domain.click import RecordClick
-from ledger.domain.errors import DiffersFromOriginal, NotFound, Refusal
+from ledger.domain.errors import DiffersFromOriginal, NotFound, Refusal, Unavailable
 from ledger.domain.event import Answer, Command, in_utc
 from ledger.domain.ids import check_slug, program_id
-from ledger.domain.lifecycle import ApproveDue
+from ledger.domain.lifecycle import ApproveDue, ReleaseSuspended
 from ledger.domain.program import OpenProgram
 from ledger.domain.recording import AttributeWaiting
 from ledger.projections import conversions
@@ -28,6 +31,7 @@ from ledger.store.vault import Secrets
 
 KEY_PREFIX = "clk"
 BATCH = 1000
+RELEASES_AT_ONCE = 3  # batches
 
 
 class Progress(NamedTuple):
@@ -114,12 +118,36 @@ class CommissionLedger:
                 found = self._writers.setdefault(program, (writer, Committer(writer, self._coalesce), clicks))
         return found
 
+    def decide_affiliate(self, program: str, command: DecideAffiliate, meta: Meta) -> Answer:
+        """Decide about an affiliate. A reinstatement also releases what the suspension held: the first few thousand
+        now, so that the answer does not wait for more; the rest when approve_due next runs. Raises Refusal."""
+        answer = self.execute(program, command, meta)
+        if command.decision == "reinstate":
+            with suppress(Unavailable):
+                for _ in islice(self.release_suspended(program, meta, command.affiliate_id), RELEASES_AT_ONCE):
+                    pass
+        return answer
+
     # --- long work -------------------------------------------------------------------------------------
+
+    def release_suspended(self, program: str, meta: Meta, affiliate_id: str | None = None) -> Iterator[Progress]:
+        """Release what only a suspension held, of affiliates that are approved again (or of one). Yields after each
+        commit; stopping in between loses nothing, and running again, or approve_due, goes on."""
+        with self.reading(program) as (cur, id_):
+            held = conversions.held_of_approved(cur, id_, affiliate_id)
+        done = 0
+        for start in range(0, len(held), BATCH):
+            part = [ReleaseSuspended(order_id=o, affiliate_id=a) for o, a in held[start : start + BATCH]]
+            outcomes = self.execute_many(program, part, meta)
+            done += sum(isinstance(o, Answer) and o.outcome == "recorded" for o in outcomes)
+            yield Progress(done, len(held))
 
     def approve_due(self, program: str, now: datetime, meta: Meta) -> Iterator[Progress]:
         """Approve every pending conversion that has matured at an instant. Yields after each commit; stopping in
         between loses nothing, and running again goes on."""
         now = in_utc("now", now)
+        for _ in self.release_suspended(program, meta):
+            pass  # a reinstatement that was interrupted
         yield from self._work_off(program, "pending", now, lambda order_id: ApproveDue(order_id=order_id, at=now), meta)
 
     def attribute_waiting(self, program: str, at: datetime, meta: Meta) -> Iterator[Progress]:

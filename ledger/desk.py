@@ -90,13 +90,14 @@ class Stream:
 
 class Memory:
     """What a process remembers of one program between batches. Master data stays true while master_position
-    stands still; running balances stay true while nobody else has written."""
+    stands still; running balances stay true while nobody else has written or rebuilt."""
 
     def __init__(self) -> None:
         self.master: dict[str, Stream] = {}
         self.master_position = -1
         self.running = books.RunningBalances()
         self.next_position = -1
+        self.generation = -1
 
     def forget(self) -> None:
         """After a batch that failed: what it changed here never happened."""
@@ -106,7 +107,9 @@ class Memory:
         """Drop what may no longer be true."""
         if head.master_position != self.master_position or len(self.master) > 50_000:
             self.master = {}
-        if head.next_position != self.next_position or len(self.running.amounts) > 200_000:
+        # a rebuild may have put other books in place without moving the log
+        here = (self.next_position, self.generation)
+        if (head.next_position, head.generation) != here or len(self.running.amounts) > 200_000:
             self.running = books.RunningBalances()
 
 
@@ -247,14 +250,6 @@ class Desk:
             self._last_clicks.update(touches.last_clicks(self._cur, self._program_id, [key]))
         return self._saw(self._last_clicks[key])
 
-    def held_for(self, affiliate_id: str) -> list[str]:
-        stored = conversions.held_for(self._cur, self._program_id, affiliate_id)
-        in_batch = [s.state for s in self._touched.values() if s.kind == "conversion"]
-        new = [s.recorded.order_id for s in in_batch if s.recorded and s.affiliate_id == affiliate_id]
-        order_ids = list(dict.fromkeys(stored + new))
-        self._load_streams([conversion.key(order_id) for order_id in order_ids])
-        return order_ids
-
     def answered_at(self, key: str, *types: type[Event]) -> int:
         return self.stream(key).answered_at(*types)
 
@@ -324,3 +319,4 @@ class Desk:
         for stream in touched:
             stream.fresh = 0
         memory.master_position, memory.next_position = master_position, last + 1
+        memory.generation = head.generation

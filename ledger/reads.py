@@ -13,7 +13,7 @@ from psycopg.rows import TupleRow
 
 from ledger.application import CommissionLedger
 from ledger.batches import PATIENCE_SECONDS
-from ledger.domain import exceptions
+from ledger.domain import conversion, exceptions
 from ledger.domain.event import Recorded
 from ledger.domain.exceptions import ExceptionState
 from ledger.domain.ids import stream_id
@@ -106,6 +106,20 @@ def owed(rows: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
             one = found[currency] = {"currency": currency} | _NOTHING
         one["paid" if account.startswith("asset:") else account.rpartition(":")[2]] = -amount
     return [found[currency] for currency in sorted(found)]
+
+
+# --- who is credited ---------------------------------------------------------------------------------------
+
+_CREDITED: LiteralString = (
+    "SELECT affiliate_id FROM conversions WHERE program_id = %(program_id)s AND originator_id = %(originator_id)s"
+)
+
+
+def credited_affiliate(pool: Pool, program_id: UUID, order_id: str) -> str:
+    """Who is credited with an order; '' while nobody is, and for an order that is not there."""
+    params = {"program_id": program_id, "originator_id": stream_id(program_id, conversion.key(order_id))}
+    rows = fetch(pool, _CREDITED, params)
+    return str(rows[0][0]) if rows else ""
 
 
 # --- the log -----------------------------------------------------------------------------------------------

@@ -17,6 +17,17 @@ BEGIN
     RETURN OLD;
 END $$;
 
+-- A revocation is for good.
+CREATE FUNCTION refuse_second_revocation() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.revoked_at IS NOT NULL THEN
+        RAISE EXCEPTION 'key % is revoked for good', OLD.key_id USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER api_keys_revoked_for_good BEFORE UPDATE ON api_keys
+    FOR EACH ROW EXECUTE FUNCTION refuse_second_revocation();
+
 CREATE TRIGGER book_events_append_only BEFORE UPDATE OR DELETE ON book_events
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER traffic_events_append_only BEFORE UPDATE OR DELETE ON traffic_events

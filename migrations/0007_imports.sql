@@ -2,6 +2,13 @@
 -- orders that it takes back. Work tables: the log says what was recorded; these say what a file said, so that an
 -- interrupted import goes on where it stopped and a refund in a later file finds the orders of earlier ones.
 
+-- One row a program: whoever writes it has the program's turn to read and match a file, until the transaction ends.
+CREATE TABLE import_turns (
+    program_id uuid        NOT NULL,
+    taken_at   timestamptz NOT NULL,
+    PRIMARY KEY (program_id)
+);
+
 -- One row a file and the way it was read: import_id is derived from its content, its mapping and its offer.
 CREATE TABLE import_files (
     program_id  uuid        NOT NULL,
@@ -78,6 +85,7 @@ CREATE TABLE import_reversals (
     PRIMARY KEY (program_id, refund_invoice, order_id)
 );
 
+GRANT SELECT, INSERT, UPDATE (taken_at) ON import_turns TO ledger_app;
 GRANT SELECT, INSERT, UPDATE (state, totals) ON import_files TO ledger_app;
 GRANT SELECT, INSERT, DELETE ON import_lines, import_invoices TO ledger_app;
 GRANT SELECT, INSERT ON import_matches, import_reversals TO ledger_app;

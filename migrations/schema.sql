@@ -26,6 +26,16 @@ BEGIN
     RETURN OLD;
 END $$;
 
+CREATE FUNCTION public.refuse_second_revocation() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF OLD.revoked_at IS NOT NULL THEN
+        RAISE EXCEPTION 'key % is revoked for good', OLD.key_id USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END $$;
+
 CREATE TABLE public.api_keys (
     program_id uuid NOT NULL,
     key_id text NOT NULL,
@@ -126,12 +136,15 @@ CREATE TABLE public.import_files (
 
 CREATE TABLE public.import_invoices (
     program_id uuid NOT NULL,
-    invoice text NOT NULL,
     import_id uuid NOT NULL,
-    digest bytea NOT NULL,
+    invoice text NOT NULL,
+    standing text NOT NULL,
+    first_line bigint NOT NULL,
     occurred_at timestamp with time zone NOT NULL,
     amount bigint NOT NULL,
-    CONSTRAINT import_invoices_digest_check CHECK ((length(digest) = 32))
+    digest bytea NOT NULL,
+    CONSTRAINT import_invoices_digest_check CHECK ((length(digest) = 32)),
+    CONSTRAINT import_invoices_standing_check CHECK ((standing = ANY (ARRAY['new'::text, 'again'::text, 'changed'::text])))
 );
 
 CREATE TABLE public.import_lines (
@@ -139,7 +152,6 @@ CREATE TABLE public.import_lines (
     import_id uuid NOT NULL,
     line_no bigint NOT NULL,
     invoice text NOT NULL,
-    ordinal integer NOT NULL,
     kind text NOT NULL,
     sku text NOT NULL,
     customer_id text,
@@ -158,7 +170,7 @@ CREATE TABLE public.import_matches (
     refund_ordinal integer NOT NULL,
     part_no integer NOT NULL,
     order_id text NOT NULL,
-    order_ordinal integer NOT NULL,
+    order_line_no bigint NOT NULL,
     quantity bigint NOT NULL,
     amount bigint NOT NULL,
     CONSTRAINT import_matches_amount_check CHECK ((amount >= 0)),
@@ -172,6 +184,11 @@ CREATE TABLE public.import_reversals (
     occurred_at timestamp with time zone NOT NULL,
     amount bigint NOT NULL,
     CONSTRAINT import_reversals_amount_check CHECK ((amount > 0))
+);
+
+CREATE TABLE public.import_turns (
+    program_id uuid NOT NULL,
+    taken_at timestamp with time zone NOT NULL
 );
 
 CREATE TABLE public.journal (
@@ -322,16 +339,19 @@ ALTER TABLE ONLY public.import_files
     ADD CONSTRAINT import_files_pkey PRIMARY KEY (program_id, import_id);
 
 ALTER TABLE ONLY public.import_invoices
-    ADD CONSTRAINT import_invoices_pkey PRIMARY KEY (program_id, invoice);
+    ADD CONSTRAINT import_invoices_pkey PRIMARY KEY (program_id, import_id, invoice);
 
 ALTER TABLE ONLY public.import_lines
-    ADD CONSTRAINT import_lines_pkey PRIMARY KEY (program_id, import_id, line_no);
+    ADD CONSTRAINT import_lines_pkey PRIMARY KEY (program_id, import_id, invoice, line_no);
 
 ALTER TABLE ONLY public.import_matches
     ADD CONSTRAINT import_matches_pkey PRIMARY KEY (program_id, refund_invoice, refund_ordinal, part_no);
 
 ALTER TABLE ONLY public.import_reversals
     ADD CONSTRAINT import_reversals_pkey PRIMARY KEY (program_id, refund_invoice, order_id);
+
+ALTER TABLE ONLY public.import_turns
+    ADD CONSTRAINT import_turns_pkey PRIMARY KEY (program_id);
 
 ALTER TABLE ONLY public.journal
     ADD CONSTRAINT journal_pkey PRIMARY KEY (program_id, generation, "position", line_no);
@@ -363,13 +383,17 @@ CREATE INDEX conversions_due ON public.conversions USING btree (program_id, stat
 
 CREATE INDEX conversions_held ON public.conversions USING btree (program_id, affiliate_id) WHERE (status = 'held'::text);
 
+CREATE UNIQUE INDEX import_invoices_new ON public.import_invoices USING btree (program_id, invoice) WHERE (standing = 'new'::text);
+
 CREATE INDEX import_lines_by_customer ON public.import_lines USING btree (program_id, customer_id, sku) WHERE ((kind = 'sale'::text) AND (customer_id IS NOT NULL));
 
-CREATE INDEX import_matches_by_order ON public.import_matches USING btree (program_id, order_id, order_ordinal);
+CREATE INDEX import_matches_by_order ON public.import_matches USING btree (program_id, order_id, order_line_no);
 
 CREATE INDEX journal_by_credit ON public.journal USING btree (program_id, generation, credit, currency, "position", line_no);
 
 CREATE INDEX journal_by_debit ON public.journal USING btree (program_id, generation, debit, currency, "position", line_no);
+
+CREATE TRIGGER api_keys_revoked_for_good BEFORE UPDATE ON public.api_keys FOR EACH ROW EXECUTE FUNCTION public.refuse_second_revocation();
 
 CREATE TRIGGER book_events_append_only BEFORE DELETE OR UPDATE ON public.book_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
@@ -427,13 +451,17 @@ GRANT UPDATE(state) ON TABLE public.import_files TO ledger_app;
 
 GRANT UPDATE(totals) ON TABLE public.import_files TO ledger_app;
 
-GRANT SELECT,INSERT ON TABLE public.import_invoices TO ledger_app;
+GRANT SELECT,INSERT,DELETE ON TABLE public.import_invoices TO ledger_app;
 
 GRANT SELECT,INSERT,DELETE ON TABLE public.import_lines TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.import_matches TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.import_reversals TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.import_turns TO ledger_app;
+
+GRANT UPDATE(taken_at) ON TABLE public.import_turns TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.journal TO ledger_app;
 

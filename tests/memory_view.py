@@ -81,11 +81,6 @@ class MemoryView:
         seen = self.last_clicks.get((customer_id, offer_id))
         return seen if seen is not None and seen.occurred_at <= until else None
 
-    def held_for(self, affiliate_id: str) -> list[str]:
-        order_ids = dict.fromkeys(k.removeprefix("conversion:") for k, _, _ in self.log if k.startswith("conversion:"))
-        states = [(order_id, self.conversion(order_id)) for order_id in order_ids]
-        return [o for o, state in states if state.status == "held" and state.affiliate_id == affiliate_id]
-
     def answered_at(self, key: str, *types: type[Event]) -> int:
         found = [command for k, event, command in self.log if k == key and isinstance(event, types)]
         return max((at for at, (k, _, c) in enumerate(self.log, 1) if found and k == key and c == found[-1]), default=0)

@@ -87,15 +87,17 @@ def test_a_revoked_key_stops_within_five_seconds(world: World, monkeypatch: pyte
 def test_rotation_changes_the_secret_and_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new key has the old one's role and holder; the old one ends, or stays when asked to."""
     old = world.call("admin", "POST", "/keys", KEY).json
-    kept = world.call("admin", "POST", f"/keys/{old['key_id']}/rotate", {"revoke_old": False}).json
+    assert world.call("admin", "POST", f"/keys/{old['key_id']}/rotate").status_code == 403
+    rotate = f"/keys/{old['key_id']}/rotate"
+    kept = world.call("", "POST", rotate, {"revoke_old": False}, token=old["token"]).json
     assert works(world, old["token"])
     assert works(world, kept["token"])
-    new = world.call("admin", "POST", f"/keys/{old['key_id']}/rotate").json
+    new = world.call("", "POST", rotate, token=old["token"]).json
     now = time.monotonic() + auth.REMEMBERED_SECONDS
     monkeypatch.setattr(time, "monotonic", lambda: now)
     assert works(world, new["token"])
     assert not works(world, old["token"])
-    again = world.call("admin", "POST", f"/keys/{old['key_id']}/rotate")
+    again = world.call("", "POST", rotate, token=new["token"])
     assert (again.status_code, again.json["code"]) == (409, "wrong_state")
     listed = {one["key_id"]: one for one in world.call("admin", "GET", "/keys").json["items"]}
     for field in ("role", "holder", "holder_kind", "expires_at"):

@@ -28,6 +28,7 @@ MAY_UPDATE = {
     "directory": {"*"},
     "followers": {"*"},
     "import_files": {"totals", "state"},
+    "import_turns": {"taken_at"},
 }
 # Erasing a person is deleting a key; an import clears its own workbench.
 MAY_DELETE = {"subject_keys", "import_lines", "import_invoices"}

@@ -15,7 +15,6 @@ from ledger.cli import main
 from ledger.store.database import Database, make_pool
 from ledger.store.vault import Secrets
 
-
 KEYS = 5  # one a role but 'ingest'
 
 

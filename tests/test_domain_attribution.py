@@ -9,7 +9,7 @@ import pytest
 from memory_view import MemoryView, seen, shop, terms
 from support import T0, refund, sale
 
-from ledger.domain.affiliate import AffiliateClosed, AffiliateSuspended
+from ledger.domain.affiliate import AffiliateApproved, AffiliateClosed, AffiliateEnrolled, AffiliateSuspended
 from ledger.domain.click import ClickToken
 from ledger.domain.conversion import (
     AttributionDeferred,
@@ -19,9 +19,11 @@ from ledger.domain.conversion import (
     Step,
 )
 from ledger.domain.coupon import AssignCoupon
-from ledger.domain.errors import InvalidInput, NotFound
-from ledger.domain.offer import OfferPublished
+from ledger.domain.errors import InvalidInput, NotFound, WrongState
+from ledger.domain.exceptions import ExceptionRaised
+from ledger.domain.offer import OfferPublished, TermsPublished
 from ledger.domain.recording import AttributeWaiting, RecordConversion
+from ledger.domain.resolution import ResolveException
 
 DAY = timedelta(days=1)
 
@@ -149,14 +151,46 @@ def test_waiting_for_a_conversion_that_does_not_exist_is_not_found() -> None:
     shop().refused(NotFound, AttributeWaiting(order_id="nope", at=T0))
 
 
-def test_an_affiliate_closed_during_the_wait_is_credited_with_nothing() -> None:
-    """The click comes, but its affiliate is closed by now: nobody is credited, and the step says why."""
+def test_an_affiliate_closed_during_the_wait_makes_an_exception() -> None:
+    """The click comes, but its affiliate is closed by now: kept as it would have been without the wait, and not
+    tried again by itself; dismissed, nobody is credited."""
     view = shop()
     view.when(buy(click_id="k9"))
     view.clicks["k9"] = seen("k9", "bob")
     view.given("affiliate:bob", AffiliateClosed(affiliate_id="bob"))
-    nobody = view.one(ConversionUnattributed, AttributeWaiting(order_id="A", at=view.now))
-    assert steps(nobody) == [("click_id", "affiliate_closed")]
+    kept = view.one(ExceptionRaised, AttributeWaiting(order_id="A", at=view.now))
+    assert (kept.type, kept.affiliate_id) == ("affiliate_closed", "bob")
+    assert view.when(AttributeWaiting(order_id="A", at=view.now + 9 * DAY))[1] == []
+    view.refused(WrongState, ResolveException(exception_id="conversion:A", action="retry"))
+    _, events = view.when(ResolveException(exception_id="conversion:A", action="dismiss", reason="closed"))
+    (nobody,) = [e for e in events if isinstance(e, ConversionUnattributed)]
+    assert steps(nobody) == [("click_id", "dismissed")]
+
+
+def test_an_affiliate_approved_after_the_wait_is_credited_on_retry() -> None:
+    """The click is of an affiliate not approved yet: an exception, which a retry resolves once it is."""
+    view = shop()
+    view.given("affiliate:eve", AffiliateEnrolled(affiliate_id="eve"))
+    view.when(buy(click_id="k9"))
+    view.clicks["k9"] = seen("k9", "eve")
+    assert view.one(ExceptionRaised, AttributeWaiting(order_id="A", at=view.now)).type == "affiliate_not_approved"
+    view.given("affiliate:eve", AffiliateApproved(affiliate_id="eve"))
+    view.when(ResolveException(exception_id="conversion:A", action="retry"))
+    assert view.balances() == {"expense:commission": 100, "liability:eve:pending": -100}
+
+
+def test_a_wait_ends_in_an_exception_when_the_terms_pay_another_currency_by_then() -> None:
+    """A flat 500000 JPY must not become 500000 of the sale's currency."""
+    view = shop()
+    view.when(buy(click_id="k9"))
+    terms = TermsPublished(
+        offer_id="shoes", terms_version=2, effective_from=T0 - 9 * DAY, hold_days=30, window_days=30,
+        amount=500000, currency="JPY",
+    )  # fmt: skip
+    view.given("offer:shoes", terms)
+    view.clicks["k9"] = seen("k9", "bob")
+    assert view.one(ExceptionRaised, AttributeWaiting(order_id="A", at=view.now)).type == "currency_mismatch"
+    assert view.balances() == {}
 
 
 def test_reversals_that_come_during_the_wait_are_applied_after_it() -> None:
@@ -197,7 +231,12 @@ def test_a_coupon_given_to_another_affiliate_keeps_its_past() -> None:
     """A sale is judged by the newest assignment that was valid when it occurred."""
     view = shop()
     view.when(AssignCoupon(coupon="TEN", affiliate_id="ada", offer_id="shoes"))
-    view.when(AssignCoupon(coupon="TEN", affiliate_id="bob", offer_id="shoes", valid_from=T0 + 2 * DAY))
+    view.refused(
+        InvalidInput, AssignCoupon(coupon="TEN", affiliate_id="bob", offer_id="shoes", valid_from=view.now - DAY)
+    )
+    view.now = T0 + 2 * DAY
+    view.when(AssignCoupon(coupon="TEN", affiliate_id="bob", offer_id="shoes"))
+    view.again(AssignCoupon(coupon="TEN", affiliate_id="bob", offer_id="shoes"))
     assert view.one(CommissionAccrued, buy("A", coupon="TEN")).affiliate_id == "ada"
     later = sale("B", affiliate_id=None, coupon="TEN", occurred_at=T0 + 2 * DAY)
     assert view.one(CommissionAccrued, later).affiliate_id == "bob"

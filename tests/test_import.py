@@ -100,7 +100,7 @@ def test_what_is_neither_sale_nor_refund_is_kept_line_by_line(ledger: Commission
     assert set(exceptions(ledger)) == {"line:1:1", "line:1:2", "line:1:3", "line:C2:1", "line:C2:2", "line:3:1"}
     fact = next(row.state["fact"] for row in read_log(ledger) if row.state.get("exception_id") == "line:1:1")
     assert fact["price"] == "-5.00"
-    assert fact["description"] == 'the "A", new'
+    assert 'the "A", new' not in fact.values()
 
 
 def test_a_refund_takes_from_the_latest_order_first_and_then_from_the_next(

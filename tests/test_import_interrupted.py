@@ -142,9 +142,31 @@ def test_an_interrupted_file_is_finished_before_another_one_is_matched(
     assert run(ledger, first).unchanged
 
 
+def test_two_clerks_at_once_take_turns(database: Database, tmp_path: Path) -> None:
+    """The same file, and another one that refunds the same order, imported at the same moment by two processes and this
+    one: every order and refund counts once, and no piece is taken back twice."""
+    path = big_export(tmp_path / "big.csv", 2000)
+    other = write(tmp_path / "other.csv", [L("CX", "S0", -3, "28 13:00", customer="0")])
+    env = environment(DATABASE_URL=database.app_url)
+    with open_ledger(database) as ledger:
+        shop(ledger)
+        shop(ledger, "whole")
+        with importing(path, env) as one, importing(path, env) as two, importing(other, env) as three:
+            for process in (one, two, three):
+                _, err = process.communicate(timeout=120)
+                assert process.returncode == 0, err.decode()
+        run(ledger, path, program="whole")
+        mine = {key: part for key, part in reversals(ledger).items() if not key.startswith("CX:")}
+        taken = sum(sale for sale, _ in reversals(ledger).values())
+        assert taken <= sum(sale for sale, _ in reversals(ledger, "whole").values()) + 345
+        assert len(mine) >= 667
+        sales = [row.state["order_id"] for row in read_log(ledger) if row.topic == "ConversionRecorded"]
+        assert len(sales) == len(set(sales)) == 2000
+
+
 def test_a_killed_postgresql_only_delays_it(tmp_path: Path) -> None:
     """kill -9 of the server while it reads and twice while it records: the same command goes on by itself."""
-    path = big_export(tmp_path / "big.csv", 4000)
+    path = big_export(tmp_path / "big.csv", 3000)
     home = tmp_path / "home"
     with EmbeddedServer.start(home) as server:
         store.make_roles(server)
@@ -157,7 +179,7 @@ def test_a_killed_postgresql_only_delays_it(tmp_path: Path) -> None:
             shop(ledger, "whole")
         kills = 0
         with importing(path, environment(LEDGER_HOME=str(home))) as process:
-            for goal in (1000, 6000):
+            for goal in (1000, 5000):
                 wait_until(process, lambda goal=goal: _position_of(urls, PROGRAM) > goal)
                 if process.poll() is None:
                     os.kill(int((home / "pgdata" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
@@ -165,9 +187,10 @@ def test_a_killed_postgresql_only_delays_it(tmp_path: Path) -> None:
             out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err.decode()
         assert kills >= 1
-        assert b'"orders":4000' in out
+        assert b'"orders":3000' in out
         with open_ledger(urls) as ledger:
             run(ledger, path, program="whole")
+            assert books_of(ledger) == books_of(ledger, "whole")
             assert books_of(ledger) == books_of(ledger, "whole")
 
 
@@ -206,7 +229,7 @@ def test_memory_stays_flat(database: Database, tmp_path: Path) -> None:
             assert f'"orders":{orders}' in done.stdout
             peaks.append(int(done.stderr.split()[-1]) / 1024)
     small, large = peaks
-    assert large < small + 25, f"{small:.0f} MB became {large:.0f} MB"
+    assert large < small + 15, f"{small:.0f} MB became {large:.0f} MB"
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ledger.cli.common import Ticker, json_option, major, note, operator, operator_option, print_json, program_option
+from ledger.domain.ids import program_id
 from ledger.imports.mapping import load_mapping
 from ledger.imports.orders import Settings, import_orders
 from ledger.imports.recording import Totals
@@ -43,7 +44,7 @@ def import_orders_verb(
     settings = Settings(program, offer, file, load_mapping(mapping_file), enrol_affiliates, operator(by))
     with open_service() as service:
         with service.pool.connection() as conn:
-            row = conn.execute("SELECT currency FROM programs WHERE program = %s", (program,)).fetchone()
+            row = conn.execute("SELECT currency FROM programs WHERE program_id = %s", (program_id(program),)).fetchone()
         currency = settings.mapping.constants.currency or (row[0] if row else "")
         with Ticker() as ticker:
             totals = import_orders(service.ledger, settings, ticker.say)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from msgspec import Struct
@@ -11,9 +11,10 @@ from msgspec.structs import force_setattr
 from ledger.domain import affiliate
 from ledger.domain.errors import InvalidInput, NotFound, SamePerson, WrongState
 from ledger.domain.event import Answer, Command, Decision, Event, in_utc
-from ledger.domain.ids import check_slug
+from ledger.domain.ids import check_slug, same_person
 from ledger.domain.view import Needs, View
 
+LONGEST_LIFE = timedelta(days=3660)
 ROLES = ("admin", "ingest", "finance_maker", "finance_checker", "auditor", "affiliate")
 
 
@@ -75,6 +76,8 @@ class IssueKey(Command, frozen=True):
             raise InvalidInput("role", f"must be one of {', '.join(ROLES)}")
         if self.holder_kind not in ("person", "system"):
             raise InvalidInput("holder_kind", "must be person or system")
+        if self.role == "finance_checker" and self.holder_kind != "person":
+            raise InvalidInput("holder_kind", "must be person: a second look is a person's")
         if (self.role == "affiliate") != bool(self.affiliate_id):
             raise InvalidInput("affiliate_id", "is required for the role affiliate, and for no other")
         force_setattr(self, "expires_at", in_utc("expires_at", self.expires_at))
@@ -97,12 +100,12 @@ class IssueKey(Command, frozen=True):
             return Decision([], Answer("unchanged", body, at))
         if self.rotates:
             self._check_rotation(view)
-        elif self.holder == view.actor:
+        elif same_person(self.holder, view.actor):
             raise SamePerson("nobody issues a key to themselves")
         if self.affiliate_id and view.affiliate(self.affiliate_id) is None:
             raise NotFound(f"affiliate {self.affiliate_id} does not exist")
-        if self.expires_at <= view.now:
-            raise InvalidInput("expires_at", "must be in the future")
+        if not view.now < self.expires_at <= view.now + LONGEST_LIFE:
+            raise InvalidInput("expires_at", f"must be in the future, at most {LONGEST_LIFE.days} days from now")
         issued = KeyIssued(
             access_key_id=self.access_key_id,
             role=self.role,
@@ -121,6 +124,9 @@ class IssueKey(Command, frozen=True):
             raise NotFound(f"key {self.rotates} does not exist")
         if old.revoked or old.issued.expires_at <= view.now:
             raise WrongState(f"key {self.rotates} opens nothing any more: somebody else issues the next one")
+        if old.issued.holder != view.actor:
+            # else whoever may rotate could act in the holder's name
+            raise SamePerson("only its holder rotates a key; anybody else revokes it and issues another")
         for field in ("role", "holder", "holder_kind", "affiliate_id"):
             if getattr(old.issued, field) != getattr(self, field):
                 raise InvalidInput(field, f"must be as in key {self.rotates}, which this one rotates")

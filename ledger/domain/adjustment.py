@@ -11,7 +11,7 @@ from msgspec.structs import force_setattr
 from ledger.domain import affiliate, money
 from ledger.domain.errors import InvalidInput, KeyReused, NotFound, SamePerson, WrongState
 from ledger.domain.event import Answer, Command, Decision, Event, in_utc
-from ledger.domain.ids import AMOUNT_MAX, check_external_id, check_slug
+from ledger.domain.ids import AMOUNT_MAX, check_external_id, check_slug, same_person
 from ledger.domain.view import Needs, View
 
 KINDS = ("bonus", "correction")
@@ -161,7 +161,7 @@ class DecideAdjustment(Command, frozen=True):
             return Decision([], Answer("unchanged", body, at))
         if state.status != "proposed":
             raise WrongState(f"adjustment {self.adjustment_id} is {state.status} already", status=state.status)
-        if proposed.proposed_by == view.actor:
+        if same_person(proposed.proposed_by, view.actor):
             raise SamePerson()
         event: Event
         if self.approve:

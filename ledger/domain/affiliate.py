@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from ledger.domain.conversion import releases_of_suspension
 from ledger.domain.errors import DiffersFromOriginal, NotFound, WrongState
 from ledger.domain.event import Answer, Command, Decision, Draft, Event
 from ledger.domain.ids import check_slug
@@ -36,7 +35,7 @@ class AffiliateSuspended(Event, frozen=True):
 
 
 class AffiliateReinstated(Event, frozen=True):
-    """The suspension is over; what it held is released with it."""
+    """The suspension is over; what it held is released next (ReleaseSuspended, a few at a time)."""
 
     affiliate_id: str
     reason: str = ""
@@ -146,7 +145,7 @@ class DecideAffiliate(Command, frozen=True):
         return Needs([key(self.affiliate_id)])
 
     def decide(self, view: View) -> Decision:
-        """One event (and the releases that a reinstatement brings). Raises NotFound, WrongState."""
+        """One event. Raises NotFound, WrongState."""
         stream = key(self.affiliate_id)
         state = view.affiliate(self.affiliate_id)
         if state is None:
@@ -161,8 +160,6 @@ class DecideAffiliate(Command, frozen=True):
                 status=state.status,
             )
         drafts: list[Draft] = []
-        if self.decision == "reinstate":
-            drafts = releases_of_suspension(view, self.affiliate_id)
         if event_type is AffiliateApproved:
             drafts.append((stream, AffiliateApproved(affiliate_id=self.affiliate_id)))
         else:

@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from ledger.domain.event import Event, in_utc
-from ledger.domain.ids import check_external_id, check_pseudonym, check_slug
+from ledger.domain.ids import check_click_id, check_external_id, check_pseudonym, check_slug
 
 
 class ClickRecorded(Event, frozen=True):
@@ -80,7 +80,7 @@ class RecordClick(Struct, frozen=True, kw_only=True, gc=False):
         if at is not self.occurred_at:
             force_setattr(self, "occurred_at", at)
         if self.click_id is not None:
-            force_setattr(self, "click_id", check_external_id("click_id", self.click_id))
+            force_setattr(self, "click_id", check_click_id("click_id", self.click_id))
         if self.customer_id is not None:
             force_setattr(self, "customer_id", check_pseudonym("customer_id", self.customer_id))
         if self.visitor_id is not None:

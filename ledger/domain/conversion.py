@@ -11,9 +11,8 @@ from typing import Any
 from msgspec import Struct
 
 from ledger.domain import money
-from ledger.domain.event import Draft, Event
+from ledger.domain.event import Event
 from ledger.domain.exceptions import ExceptionRaised, ExceptionResolved
-from ledger.domain.view import View
 
 
 class Step(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -180,8 +179,10 @@ class ConversionState(Struct):
     reversed_amount: int = 0
     reversed_commission: int = 0
     waits_until: datetime | None = None
-    deferred: list[ReversalDeferred] = []
+    deferred: dict[str, ReversalDeferred] = {}  # by reversal id, in the order in which they came
     held_by_suspension: bool = False
+    released_at: datetime | None = None
+    steps: list[Step] = []
     answer: dict[str, Any] | None = None
     decisions: int = 0
     kept_exception: ExceptionRaised | None = None
@@ -228,7 +229,7 @@ def fold(state: ConversionState | None, event: Event) -> ConversionState:
         case ConversionReversed():
             state.reversed_amount += event.sale_amount
             state.reversed_commission += event.amount
-            state.deferred = [d for d in state.deferred if d.reversal_id != event.reversal_id]
+            state.deferred.pop(event.reversal_id, None)
             assert state.recorded is not None
             if state.reversed_amount == state.recorded.amount and state.status in (
                 "pending",
@@ -237,13 +238,13 @@ def fold(state: ConversionState | None, event: Event) -> ConversionState:
             ):
                 state.status = "reversed"
         case ConversionUnattributed():
-            state.status, state.waits_until = "unattributed", None
+            state.status, state.waits_until, state.steps = "unattributed", None, event.steps
             _keep_answer(state, answer_unattributed(event))
         case AttributionDeferred():
             state.status, state.waits_until = "waiting", event.until
             _keep_answer(state, answer_waiting(event))
         case ReversalDeferred():
-            state.deferred = [*state.deferred, event]
+            state.deferred[event.reversal_id] = event
         case ExceptionRaised():
             state.kept_exception, state.exception_open = event, True
         case ExceptionResolved():
@@ -268,7 +269,7 @@ def _fold_decision(state: ConversionState, event: Event) -> None:
         case ConversionHeld():
             state.status, state.held_by_suspension = "held", False
         case ConversionReleased():
-            state.status, state.held_by_suspension = "pending", False
+            state.status, state.held_by_suspension, state.released_at = "pending", False, event.effective_at
         case ConversionApproved():
             state.status = "approved"
         case ConversionRejected():
@@ -310,13 +311,3 @@ def released(state: ConversionState, at: datetime, reason: str = "") -> Conversi
         effective_at=at,
         reason=reason,
     )
-
-
-def releases_of_suspension(view: View, affiliate_id: str) -> list[Draft]:
-    """Releases of every conversion that is held only because its affiliate was suspended."""
-    drafts: list[Draft] = []
-    for order_id in view.held_for(affiliate_id):
-        state = view.conversion(order_id)
-        if state is not None and state.status == "held" and state.held_by_suspension:
-            drafts.append((key(order_id), released(state, view.now)))
-    return drafts

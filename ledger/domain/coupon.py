@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
@@ -56,7 +57,8 @@ def fold(state: CouponState | None, event: Event) -> CouponState:
 
 
 class AssignCoupon(Command, frozen=True):
-    """Give a coupon to an affiliate; the same again changes nothing, other content is a new assignment."""
+    """Give a coupon to an affiliate; the same again changes nothing, other content is a new assignment, from now on
+    unless valid_from says later."""
 
     name: ClassVar[str] = "assign_coupon"
     coupon: str
@@ -80,7 +82,7 @@ class AssignCoupon(Command, frozen=True):
         return Needs([key(self.coupon), affiliate.key(self.affiliate_id), offer.key(self.offer_id)])
 
     def decide(self, view: View) -> Decision:
-        """CouponAssigned. Raises NotFound for an unknown affiliate or offer."""
+        """CouponAssigned. Raises NotFound for an unknown affiliate or offer, InvalidInput."""
         assigned = CouponAssigned(
             coupon=self.coupon,
             affiliate_id=self.affiliate_id,
@@ -90,9 +92,16 @@ class AssignCoupon(Command, frozen=True):
         )
         body = {"coupon": self.coupon, "affiliate_id": self.affiliate_id, "offer_id": self.offer_id}
         was = view.coupon(self.coupon)
-        if was is not None and was.assignments[-1] == assigned:
-            at = view.answered_at(key(self.coupon), CouponAssigned)
-            return Decision([], Answer("unchanged", body, at))
+        if was is not None:
+            last = was.assignments[-1]
+            start = last.valid_from if self.valid_from is None else self.valid_from
+            if last == msgspec.structs.replace(assigned, valid_from=start):
+                at = view.answered_at(key(self.coupon), CouponAssigned)
+                return Decision([], Answer("unchanged", body, at))
+            # what was sold with the code so far stays with whom it was credited to
+            if self.valid_from is not None and self.valid_from < view.now:
+                raise InvalidInput("valid_from", "must not lie behind now: the coupon is assigned already")
+            assigned = msgspec.structs.replace(assigned, valid_from=self.valid_from or view.now)
         if view.affiliate(self.affiliate_id) is None:
             raise NotFound(f"affiliate {self.affiliate_id} does not exist")
         if view.offer(self.offer_id) is None:

@@ -15,12 +15,16 @@ from ledger.domain.errors import InvalidInput
 NAMESPACE = uuid5(NAMESPACE_URL, "commission-ledger")
 
 SLUG_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+_NO_PUNCTUATION = str.maketrans("", "", "._-")
 _SLUG = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # The same few names come with every click and sale: remembering the good ones is half the time of matching them.
 _good_slugs: set[str] = set()
 
 Slug = Annotated[str, Meta(pattern=SLUG_PATTERN, description="1-64 of A-Z a-z 0-9 . _ -")]
 ExternalId = Annotated[str, Meta(min_length=1, max_length=128, description="1-128 printable characters")]
+# Longer than other ids: ours hold an affiliate's and an offer's name, a nonce, an instant and a signature (up to 214).
+CLICK_ID_MAX = 256
+ClickId = Annotated[str, Meta(min_length=1, max_length=CLICK_ID_MAX, description="1-256 printable characters")]
 
 BIGINT_MAX = 2**63 - 1
 # Money a caller may send: far below the bigint limit, so that sums and products of it stay inside.
@@ -63,12 +67,30 @@ def check_slug(field: str, value: str) -> str:
     return value
 
 
+def same_person(one: str, other: str) -> bool:
+    """Whether two holder names are meant for one person: 'Ana', 'ana' and 'a.na' are."""
+    return _person(one) == _person(other)
+
+
+def _person(holder: str) -> str:
+    return holder.casefold().translate(_NO_PUNCTUATION)
+
+
 def check_external_id(field: str, value: str) -> str:
     """An id from somebody else's system, NFC-normalised. Raises InvalidInput."""
     if not value.isascii():
         value = unicodedata.normalize("NFC", value)
     if not 1 <= len(value) <= 128 or not value.isprintable():
         raise InvalidInput(field, "must be 1-128 printable characters")
+    return value
+
+
+def check_click_id(field: str, value: str) -> str:
+    """A click's id, ours or somebody else's, NFC-normalised. Raises InvalidInput."""
+    if not value.isascii():
+        value = unicodedata.normalize("NFC", value)
+    if not 1 <= len(value) <= CLICK_ID_MAX or not value.isprintable():
+        raise InvalidInput(field, f"must be 1-{CLICK_ID_MAX} printable characters")
     return value
 
 

@@ -55,14 +55,12 @@ class DecideConversion(Command, frozen=True):
             raise NotFound(f"conversion {self.order_id} does not exist")
         allowed, after, event_type = _DECISIONS[self.decision]
         body = {"order_id": self.order_id, "status": after}
-        if self.decision == "hold" and state.held_by_suspension:
-            raise WrongState(
-                f"conversion {self.order_id} is held already, by its affiliate's suspension", status=state.status
-            )
-        if state.status == after:
+        # a person's hold on top of a suspension's moves no money, but outlasts the suspension
+        on_top = self.decision == "hold" and state.held_by_suspension
+        if state.status == after and not on_top:
             at = view.answered_at(key(self.order_id), event_type, CommissionAccrued)
             return Decision([], Answer("unchanged", body, at))
-        if state.status not in allowed:
+        if state.status not in allowed and not on_top:
             raise WrongState(
                 f"conversion {self.order_id} is {state.status}: {self.decision} needs {' or '.join(allowed)}",
                 status=state.status,
@@ -76,7 +74,7 @@ class DecideConversion(Command, frozen=True):
         common = {
             "order_id": self.order_id,
             "affiliate_id": state.affiliate_id,
-            "amount": state.outstanding,
+            "amount": 0 if state.held_by_suspension and self.decision == "hold" else state.outstanding,
             "currency": state.accrued.currency,
             "reason": reason,
         }
@@ -90,7 +88,7 @@ class DecideConversion(Command, frozen=True):
         early = view.now < state.accrued.matures_at
         if early and not self.reason.strip():
             raise InvalidInput("reason", "is required to approve before the commission matures")
-        at = view.now if early else state.accrued.matures_at
+        at = view.now if early else max(state.accrued.matures_at, state.released_at or state.accrued.matures_at)
         return ConversionApproved(**common, effective_at=at, by_hand=True)  # type: ignore[arg-type]
 
 
@@ -109,7 +107,7 @@ class ApproveDue(Command, frozen=True):
         return Needs([key(self.order_id)])
 
     def decide(self, view: View) -> Decision:
-        """ConversionApproved, effective when it matured, or nothing."""
+        """ConversionApproved, effective when it matured (or was released, if later), or nothing."""
         state = view.conversion(self.order_id)
         body = {"order_id": self.order_id}
         if state is None or state.status != "pending" or state.accrued is None or state.accrued.matures_at > self.at:
@@ -119,6 +117,27 @@ class ApproveDue(Command, frozen=True):
             affiliate_id=state.affiliate_id,
             amount=state.outstanding,
             currency=state.accrued.currency,
-            effective_at=state.accrued.matures_at,
+            effective_at=max(state.accrued.matures_at, state.released_at or state.accrued.matures_at),
         )
         return Decision([(key(self.order_id), approved)], Answer("recorded", body))
+
+
+class ReleaseSuspended(Command, frozen=True):
+    """Release one conversion that was held only because its affiliate was suspended, once that is over."""
+
+    name: ClassVar[str] = "release_suspended"
+    order_id: str
+    affiliate_id: str
+
+    def needs(self) -> Needs:
+        """The conversion and its affiliate."""
+        return Needs([key(self.order_id), f"affiliate:{self.affiliate_id}"])
+
+    def decide(self, view: View) -> Decision:
+        """ConversionReleased, or nothing."""
+        state, affiliate = view.conversion(self.order_id), view.affiliate(self.affiliate_id)
+        body = {"order_id": self.order_id}
+        over = affiliate is not None and affiliate.status == "approved"
+        if state is None or not over or state.status != "held" or not state.held_by_suspension:
+            return Decision([], Answer("unchanged", body))
+        return Decision([(key(self.order_id), released(state, view.now))], Answer("recorded", body))

@@ -12,7 +12,7 @@ from msgspec.structs import force_setattr
 from ledger.domain import money
 from ledger.domain.errors import InvalidInput, NotFound, SamePerson, WrongState
 from ledger.domain.event import BEGINNING, Answer, Command, Decision, Draft, Event, in_utc
-from ledger.domain.ids import AMOUNT_MAX, check_slug
+from ledger.domain.ids import AMOUNT_MAX, check_slug, same_person
 from ledger.domain.view import Needs, View
 
 
@@ -239,22 +239,28 @@ class PublishTerms(Command, frozen=True):
         return {"offer_id": self.offer_id, "terms_version": version, "status": status}
 
     def _same_as(self, state: OfferState, view: View) -> Decision | None:
-        """The original answer, when the newest version says just this."""
-        if state.proposed is not None:
-            newest, status, at = state.proposed.terms, "proposed", state.proposed.terms.effective_from
-            version = newest.terms_version
-            found: tuple[object, ...] = _content(newest)
-        elif state.terms:
-            last = state.terms[-1]
-            status, at, version = "in_force", last.effective_from, last.version
-            found = _content(last)
+        """The original answer, when a version says just this already."""
+        proposed = state.proposed.terms if state.proposed else None
+        if proposed is not None and (proposed.effective_from, _content(proposed)) == (
+            self.effective_from,
+            _content(self),
+        ):
+            version, status = proposed.terms_version, "proposed"
         else:
-            return None
-        same_start = self.effective_from is None or self.effective_from == at
-        if found != _content(self) or not same_start:
-            return None
+            current = self._standing(state, view)
+            if current is None or _content(current) != _content(self):
+                return None
+            version, status = current.version, "in_force"
         position = view.answered_at(key(self.offer_id), TermsPublished, TermsProposed)
         return Decision([], Answer("unchanged", self._body(version, status), position))
+
+    def _standing(self, state: OfferState, view: View) -> Terms | None:
+        """The version that this one would stand in for: of the same start, or from now on (if no other is to come)."""
+        if self.effective_from is None:
+            to_come = any(t.effective_from > view.now for t in state.terms)
+            return None if to_come else state.terms_at(view.now)
+        starts_then = [t for t in state.terms if t.effective_from == self.effective_from]
+        return starts_then[-1] if starts_then else None
 
 
 def _content(one: PublishTerms | TermsPublished | Terms) -> tuple[object, ...]:
@@ -290,7 +296,7 @@ class DecideTerms(Command, frozen=True):
                 raise WrongState(f"version {self.terms_version} was decided otherwise")
             at = view.answered_at(key(self.offer_id), TermsPublished, TermsRejected)
             return Decision([], Answer("unchanged", body, at))
-        if proposed.proposed_by == view.actor:
+        if same_person(proposed.proposed_by, view.actor):
             raise SamePerson()
         event: Event = (
             proposed.terms if self.approve else TermsRejected(offer_id=self.offer_id, terms_version=self.terms_version)

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from ledger.domain import affiliate, coupon, money, offer
+from ledger.domain.affiliate import AffiliateState
 from ledger.domain.attribution import Attribution, Claim, attribute
 from ledger.domain.conversion import (
     AttributionDeferred,
@@ -24,10 +25,10 @@ from ledger.domain.conversion import (
     fold,
     key,
 )
-from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound, WrongState
+from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound
 from ledger.domain.event import Answer, Command, Decision, Draft, Event, in_utc, own_last
 from ledger.domain.exceptions import ExceptionRaised
-from ledger.domain.ids import AMOUNT_MAX, check_external_id, check_pseudonym, check_slug
+from ledger.domain.ids import AMOUNT_MAX, check_click_id, check_external_id, check_pseudonym, check_slug
 from ledger.domain.offer import Terms
 from ledger.domain.reversal import apply_deferred
 from ledger.domain.view import Needs, View
@@ -69,7 +70,9 @@ class RecordConversion(Command, frozen=True):
             check_slug("affiliate_id", self.affiliate_id)
         if self.customer_id is not None:
             force_setattr(self, "customer_id", check_pseudonym("customer_id", self.customer_id))
-        for field in ("click_id", "coupon", "event_id", "channel", "country"):
+        if self.click_id is not None:
+            force_setattr(self, "click_id", check_click_id("click_id", self.click_id))
+        for field in ("coupon", "event_id", "channel", "country"):
             if (value := getattr(self, field)) is not None:
                 force_setattr(self, field, check_external_id(field, value))
 
@@ -153,22 +156,47 @@ def exception_answer(raised: ExceptionRaised, view: View | None = None, stream: 
 
 def record(fact: ConversionRecorded, state: ConversionState | None, view: View) -> Decision | ExceptionRaised:
     """Attribute and price a sale that is new, or say why it cannot be applied."""
-    the_offer = view.offer(fact.offer_id)
-    if the_offer is None:
-        return _exception(fact, "unknown_offer", f"there is no offer {fact.offer_id}")
-    terms = the_offer.terms_at(fact.occurred_at)
-    if terms is None:
-        return _exception(fact, "no_terms", f"offer {fact.offer_id} had no terms in force at occurred_at")
-    if terms.currency is not None and terms.currency != fact.currency:
-        return _exception(fact, "currency_mismatch", f"the terms pay {terms.currency}, the sale is in {fact.currency}")
-    found = attribute(_claim(fact, terms), view, may_wait=True)
-    if (refused := _cannot_earn(found, fact)) is not None:
-        return refused
-    outcome = _outcome(fact, terms, found, view)
+    outcome = _outcome(fact, view, may_wait=True)
+    if isinstance(outcome, ExceptionRaised):
+        return outcome
     drafts: list[Draft] = [(key(fact.order_id), fact), (key(fact.order_id), outcome)]
     if state is not None and state.deferred and not isinstance(outcome, AttributionDeferred):
-        drafts = own_last(drafts + apply_deferred(fold(fold(copy(state), fact), outcome)), key(fact.order_id))
-    return Decision(drafts, Answer("recorded", _body(outcome)))
+        drafts += apply_deferred(fold(fold(copy(state), fact), outcome))
+    return Decision(own_last(drafts, key(fact.order_id)), Answer("recorded", _body(outcome)))
+
+
+def attribute_now(state: ConversionState, view: View, may_wait: bool) -> Decision | ExceptionRaised:
+    """Attribute and price a sale that is recorded and waits; a Decision without drafts: it goes on waiting."""
+    assert state.recorded is not None
+    fact = state.recorded
+    outcome = _outcome(fact, view, may_wait)
+    if isinstance(outcome, ExceptionRaised):
+        return outcome
+    if isinstance(outcome, AttributionDeferred):
+        still = {"order_id": fact.order_id, "status": "waiting", "until": state.waits_until}
+        return Decision([], Answer("unchanged", still))
+    return Decision(_settled(state, outcome), Answer("recorded", _body(outcome)))
+
+
+def give_up(state: ConversionState, view: View) -> list[Draft]:
+    """A waiting sale whose exception is dismissed: nobody is credited."""
+    assert state.recorded is not None
+    fact = state.recorded
+    the_offer = view.offer(fact.offer_id)
+    terms = the_offer.terms_at(fact.occurred_at) if the_offer else None
+    steps = attribute(_claim(fact, terms), view, may_wait=False).steps if terms else []
+    if steps and steps[-1].result == "matched":
+        steps[-1] = msgspec.structs.replace(steps[-1], result="dismissed")
+    outcome = ConversionUnattributed(order_id=fact.order_id, traffic_position=view.traffic_position, steps=steps)
+    return _settled(state, outcome)
+
+
+def _settled(state: ConversionState, outcome: Event) -> list[Draft]:
+    assert state.recorded is not None
+    drafts: list[Draft] = [(key(state.recorded.order_id), outcome)]
+    if state.deferred:
+        drafts += apply_deferred(fold(copy(state), outcome))
+    return drafts
 
 
 def _claim(fact: ConversionRecorded, terms: Terms) -> Claim:
@@ -202,23 +230,39 @@ def _cannot_earn(found: Attribution, fact: ConversionRecorded) -> ExceptionRaise
     return _exception(fact, "affiliate_not_approved", f"affiliate {who} is not approved yet", who)
 
 
-def _outcome(fact: ConversionRecorded, terms: Terms, found: Attribution, view: View) -> Event:
+def _outcome(fact: ConversionRecorded, view: View, may_wait: bool) -> Event:
+    """CommissionAccrued, ConversionUnattributed, AttributionDeferred, or ExceptionRaised."""
+    the_offer = view.offer(fact.offer_id)
+    if the_offer is None:
+        return _exception(fact, "unknown_offer", f"there is no offer {fact.offer_id}")
+    terms = the_offer.terms_at(fact.occurred_at)
+    if terms is None:
+        return _exception(fact, "no_terms", f"offer {fact.offer_id} had no terms in force at occurred_at")
+    if terms.currency is not None and terms.currency != fact.currency:
+        detail = f"the terms pay {terms.currency}, the sale is in {fact.currency}"
+        return _exception(fact, "currency_mismatch", detail)
+    found = attribute(_claim(fact, terms), view, may_wait)
+    if (refused := _cannot_earn(found, fact)) is not None:
+        return refused
     if found.waits:
         assert fact.click_id is not None
         assert view.program is not None
         until = view.now + timedelta(hours=view.program.click_wait_hours)
         return AttributionDeferred(
-            order_id=fact.order_id,
-            click_id=fact.click_id,
-            until=until,
-            traffic_position=view.traffic_position,
+            order_id=fact.order_id, click_id=fact.click_id, until=until, traffic_position=view.traffic_position
         )
     if found.affiliate is None:
         return ConversionUnattributed(order_id=fact.order_id, traffic_position=view.traffic_position, steps=found.steps)
+    return _accrued(fact, terms, found, found.affiliate, view)
+
+
+def _accrued(
+    fact: ConversionRecorded, terms: Terms, found: Attribution, affiliate: AffiliateState, view: View
+) -> CommissionAccrued:
     amount, rounding_e4 = terms.commission(fact.amount)
     return CommissionAccrued(
         order_id=fact.order_id,
-        affiliate_id=found.affiliate.affiliate_id,
+        affiliate_id=affiliate.affiliate_id,
         offer_id=fact.offer_id,
         amount=amount,
         currency=fact.currency,
@@ -228,7 +272,7 @@ def _outcome(fact: ConversionRecorded, terms: Terms, found: Attribution, view: V
         terms_version=terms.version,
         traffic_position=view.traffic_position,
         steps=found.steps,
-        held=found.affiliate.status == "suspended",
+        held=affiliate.status == "suspended",
         rate_bps=terms.rate_bps,
         rounding_e4=rounding_e4,
         click_id=found.click_id,
@@ -274,31 +318,14 @@ class AttributeWaiting(Command, frozen=True):
         return needs_of(state.recorded) if state is not None and state.recorded is not None else None
 
     def decide(self, view: View) -> Decision:
-        """CommissionAccrued or ConversionUnattributed, or nothing yet. Raises NotFound."""
+        """CommissionAccrued or ConversionUnattributed, ExceptionRaised, or nothing yet. Raises NotFound."""
         state = view.conversion(self.order_id)
         if state is None or state.recorded is None:
             raise NotFound(f"conversion {self.order_id} does not exist")
-        if state.status != "waiting":
+        if state.status != "waiting" or state.exception_open:
             return Decision([], Answer("unchanged", {"order_id": self.order_id, "status": state.status}))
-        fact, stream = state.recorded, key(self.order_id)
         assert state.waits_until is not None
-        the_offer = view.offer(fact.offer_id)
-        terms = the_offer.terms_at(fact.occurred_at) if the_offer else None
-        if terms is None:
-            raise WrongState(f"offer {fact.offer_id} has no terms in force at occurred_at")
-        found = attribute(_claim(fact, terms), view, may_wait=self.at < state.waits_until)
-        if found.waits:
-            return Decision([], Answer("unchanged", answer_waiting_still(fact, state.waits_until)))
-        if found.affiliate is not None and found.affiliate.status not in ("approved", "suspended"):
-            found.steps[-1] = msgspec.structs.replace(found.steps[-1], result=f"affiliate_{found.affiliate.status}")
-            found.affiliate = None
-        outcome = _outcome(fact, terms, found, view)
-        drafts: list[Draft] = [(stream, outcome)]
-        if state.deferred:
-            drafts += apply_deferred(fold(copy(state), outcome))
-        return Decision(drafts, Answer("recorded", _body(outcome)))
-
-
-def answer_waiting_still(fact: ConversionRecorded, until: datetime) -> dict[str, object]:
-    """What a second try is told while the click is still not seen."""
-    return {"order_id": fact.order_id, "status": "waiting", "until": until}
+        decided = attribute_now(state, view, may_wait=self.at < state.waits_until)
+        if isinstance(decided, ExceptionRaised):
+            return Decision([(key(self.order_id), decided)], exception_answer(decided))
+        return decided

@@ -78,9 +78,15 @@ class ResolveException(Command, frozen=True):
             reason=view.seal(subject, self.exception_id, f"reason.{state.raised.type}", self.reason),
         )
         drafts: list[Draft] = [(self.exception_id, resolved)]
-        if self.action == "retry":
-            drafts += _retried(state.raised, view)
+        drafts += _retried(state.raised, view) if self.action == "retry" else _dismissed(state.raised, view)
         return Decision(own_last(drafts, self.exception_id), Answer("recorded", body))
+
+
+def _dismissed(raised: ExceptionRaised, view: View) -> list[Draft]:
+    """What giving a fact up leads to: nothing, but for a sale that is recorded and waits."""
+    kind, _, id_ = raised.exception_id.partition(":")
+    sale = view.conversion(id_) if kind == "conversion" else None
+    return recording.give_up(sale, view) if sale is not None and sale.status == "waiting" else []
 
 
 def _retried(raised: ExceptionRaised, view: View) -> list[Draft]:
@@ -88,7 +94,11 @@ def _retried(raised: ExceptionRaised, view: View) -> list[Draft]:
     kind = raised.exception_id.split(":", 1)[0]
     if kind == "conversion":
         sale = msgspec.convert(raised.fact, ConversionRecorded, strict=False)
-        decided = recording.record(sale, view.conversion(sale.order_id), view)
+        known = view.conversion(sale.order_id)
+        if known is not None and known.recorded is not None:
+            decided = recording.attribute_now(known, view, may_wait=False)
+        else:
+            decided = recording.record(sale, known, view)
         if isinstance(decided, Decision):
             return decided.drafts
         raise WrongState(f"it still cannot be applied: {decided.detail}", type=decided.type)

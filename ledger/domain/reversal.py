@@ -39,6 +39,7 @@ class ReversalState(Struct):
 
     recorded: ReversalRecorded
     kept_exception: ExceptionRaised | None = None
+    exception_open: bool = False
 
 
 def key(reversal_id: str) -> str:
@@ -52,9 +53,11 @@ def fold(state: ReversalState | None, event: Event) -> ReversalState:
         return ReversalState(event)
     assert state is not None
     if isinstance(event, ExceptionRaised):
-        state.kept_exception = event
-    elif isinstance(event, ExceptionResolved) and event.action == "retry":
-        state.kept_exception = None
+        state.kept_exception, state.exception_open = event, True
+    elif isinstance(event, ExceptionResolved):
+        state.exception_open = False
+        if event.action == "retry":
+            state.kept_exception = None
     return state
 
 
@@ -96,7 +99,8 @@ class RecordReversal(Command, frozen=True):
             reason_code=self.reason_code,
         )
         was = view.reversal(self.reversal_id)
-        if was is not None:
+        # one that was dismissed may be corrected under its own id
+        if was is not None and (fact == was.recorded or was.exception_open or was.kept_exception is None):
             return _again(fact, was, view)
         own = key(self.reversal_id)
         applied = apply(fact, view.conversion(self.order_id))
@@ -186,7 +190,8 @@ def apply_deferred(state: ConversionState) -> list[Draft]:
     """The reversals that came early, in the order in which they came, once the conversion can take them."""
     drafts: list[Draft] = []
     state = copy(state)
-    for early in list(state.deferred):
+    state.deferred = dict(state.deferred)
+    for early in list(state.deferred.values()):
         event = _reverse(early.reversal_id, early.sale_amount, early.currency, early.effective_at, state, early)
         if isinstance(event, ExceptionRaised):
             drafts.append((key(early.reversal_id), event))

@@ -69,9 +69,6 @@ class View(Protocol):
     def last_click(self, customer_id: str, offer_id: str, until: datetime) -> ClickSeen | None:
         """The customer's last recorded click on the offer at or before an instant."""
 
-    def held_for(self, affiliate_id: str) -> list[str]:
-        """The order ids of an affiliate's held conversions."""
-
     def answered_at(self, key: str, *types: type[Event]) -> int:
         """The newest event of these types in a stream: the position of the last event that the same command
         appended to that stream. It is what the command's caller was told, and is told again."""

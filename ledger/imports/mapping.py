@@ -26,7 +26,7 @@ class FileFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file's headings for what the ledger needs; description is kept with exceptions."""
+    """The file's headings for what the ledger needs; no other column is ever kept."""
 
     order_id: str
     sku: str
@@ -35,7 +35,6 @@ class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     occurred_at: str
     customer_id: str | None = None
     affiliate_id: str | None = None
-    description: str | None = None
 
     def named(self) -> dict[str, str]:
         """Our name → the file's heading, for those that the file has."""

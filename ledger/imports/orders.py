@@ -51,6 +51,8 @@ def import_orders(ledger: CommissionLedger, settings: Settings, progress: Progre
     while True:
         try:
             return run.attempt()
+        except psycopg.errors.LockNotAvailable:
+            run.wait_for_another()
         except psycopg.errors.QueryCanceled:
             raise  # somebody stopped it, or it took too long: the database is there
         except (psycopg.OperationalError, psycopg_pool.PoolTimeout, Unavailable):
@@ -89,7 +91,7 @@ class _Run:
     def __init__(self, ledger: CommissionLedger, settings: Settings, file: ImportFile, progress: Progress) -> None:
         self._ledger, self._settings, self._file, self._progress = ledger, settings, file, progress
         self._changed = False
-        self.last_progress = time.monotonic()
+        self.last_progress = self._began = time.monotonic()
 
     def attempt(self) -> Totals:
         """Go on from wherever this import stands."""
@@ -104,6 +106,11 @@ class _Run:
             elif not self._stage():
                 for other in self._unfinished():
                     self._record(other)
+
+    def wait_for_another(self) -> None:
+        """Another import of the program is reading its file: it may take as long as it takes."""
+        self._told("another import is running; seconds waited", int(time.monotonic() - self._began), None)
+        time.sleep(PAUSE)
 
     def _told(self, what: str, done: int, total: int | None) -> None:
         self.last_progress = time.monotonic()

@@ -25,8 +25,6 @@ QUERIES = sql.load("ledger.imports", "staging.sql")
 ROWS_AT_ONCE = 2_000
 # Long pieces of work, but finite ones.
 STATEMENT_LIMIT = "2h"
-# One import of a program at a time reads and matches: what one takes back of an order is not left for another.
-LOCK_CLASS = 4920
 
 Progress = Callable[[str, int, int | None], None]  # (what is being done, how many, of how many)
 
@@ -57,10 +55,11 @@ def stage(
     conn: Connection[TupleRow], file: ImportFile, path: Path, mapping: Mapping, now: datetime, progress: Progress
 ) -> bool:
     """Read and match a file that is not there yet. The caller's transaction ends it; False: an earlier import was
-    interrupted and must be finished first. Raises ImportRefused."""
+    interrupted and must be finished first. Raises ImportRefused, psycopg.errors.LockNotAvailable while another import
+    of the program has the turn."""
     with conn.cursor() as cur:
         cur.execute(f"SET LOCAL statement_timeout = '{STATEMENT_LIMIT}'")
-        cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_CLASS, file.program_id.int % 2**31))
+        cur.execute(QUERIES["take_turn"], {**file.params, "now": now})
         cur.execute(QUERIES["select_file"], file.params)
         if cur.fetchone() is not None:
             return True  # somebody else brought it while we waited

@@ -4,6 +4,12 @@
 -- handful. So what is looked up by key is a subquery (with OFFSET 0 where it must not become a join): one probe of an
 -- index a row, whatever is believed. As plain joins two of these took 20 s instead of 0.2.
 
+-- name: take_turn
+-- One import of a program at a time reads and matches: what one takes back of an order is not left for another. The
+-- row stays locked until the transaction ends.
+INSERT INTO import_turns (program_id, taken_at) VALUES (%(program_id)s, %(now)s)
+    ON CONFLICT (program_id) DO UPDATE SET taken_at = EXCLUDED.taken_at
+
 -- name: select_file
 -- How far this very file has come, read in this way.
 SELECT state, totals FROM import_files WHERE program_id = %(program_id)s AND import_id = %(import_id)s

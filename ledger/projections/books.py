@@ -200,6 +200,8 @@ def _update_balances(
         QUERIES["update_balances"],
         {"program_id": program_id, "generation": generation, "rows": msgspec.json.encode(rows).decode()},
     )
+    if cur.rowcount != len(rows):
+        raise RuntimeError(f"{len(rows)} balances were to be updated, {cur.rowcount} are there: rebuild the books")
 
 
 # --- reading -------------------------------------------------------------------------------------------

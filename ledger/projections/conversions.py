@@ -97,11 +97,14 @@ def due(cur: Rows, program_id: UUID, status: str, at: datetime | None, limit: in
     return [order_id for (order_id,) in cur]
 
 
-def held_for(cur: Rows, program_id: UUID, affiliate_id: str) -> list[str]:
-    """Order ids of an affiliate's held conversions, oldest first."""
+def held_of_approved(cur: Rows, program_id: UUID, affiliate_id: str | None) -> list[tuple[str, str]]:
+    """(order id, affiliate id) of what is held of approved affiliates (or of one), oldest first: by hand, or by a
+    suspension that is over."""
     cur.execute(
-        "SELECT order_id FROM conversions WHERE program_id = %s AND affiliate_id = %s AND status = 'held'"
-        " ORDER BY position",
-        (program_id, affiliate_id),
+        "SELECT c.order_id, c.affiliate_id FROM conversions c JOIN directory d ON d.program_id = c.program_id"
+        " AND d.kind = 'affiliate' AND d.record_id = c.affiliate_id AND d.status = 'approved'"
+        " WHERE c.program_id = %(p)s AND c.status = 'held'"
+        " AND (%(affiliate)s::text IS NULL OR c.affiliate_id = %(affiliate)s) ORDER BY c.position",
+        {"p": program_id, "affiliate": affiliate_id},
     )
-    return [order_id for (order_id,) in cur]
+    return cur.fetchall()

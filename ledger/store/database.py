@@ -220,6 +220,8 @@ def connection_settings(url: str, name: str, *, lock_timeout: float, statement_t
         "statement_timeout": f"{round(statement_timeout * 1000)}ms",
         "idle_in_transaction_session_timeout": f"{round(IDLE_IN_TRANSACTION_TIMEOUT * 1000)}ms",
         "TimeZone": "UTC",
+        # a temporary table must not be able to stand in for one of ours
+        "search_path": "public,pg_temp",
     }
     ours = " ".join(f"-c {key}={value}" for key, value in session.items())
     # Later options win: the operator's come last.
