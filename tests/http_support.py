@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import Any
 
 from conftest import fresh_database
@@ -21,7 +21,6 @@ from ledger.domain.offer import PublishOffer
 from ledger.store import database as store
 from ledger.store.embedded import EmbeddedServer
 
-FAR = datetime(2099, 1, 1, tzinfo=UTC)
 LANDING = "https://shop.example/shoes?ref=1#size"
 _programs = itertools.count(1)
 
@@ -66,8 +65,8 @@ class Shop:
         """Headers with a fresh key of a role."""
         affiliate_id = "ada" if role == "affiliate" else ""
         issued = self.ledger.issue_key(
-            self.program, role=role, holder=f"{role}-holder", holder_kind="system", expires_at=FAR, meta=by(),
-            affiliate_id=affiliate_id,
+            self.program, role=role, holder=f"{role}-holder", holder_kind="system", meta=by(),
+            affiliate_id=affiliate_id, expires_at=self.ledger.clock() + timedelta(days=365),
         )  # fmt: skip
         return {"Authorization": f"Bearer {issued.token}"}
 

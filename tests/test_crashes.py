@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -187,7 +188,7 @@ def test_decisions_batches_and_keys_survive_a_lost_reply(cutter: tuple[Commissio
     assert [outcome.body["status"] for outcome in outcomes if isinstance(outcome, Answer)] == ["pending"] * 100
     assert len(read_log(ledger)) == before + 2 + 200
     proxy.cut = "reply"
-    expires_at = T0.replace(year=2999)
+    expires_at = datetime.now(UTC) + timedelta(days=365)
     issued = ledger.issue_key(
         PROGRAM, role="auditor", holder="eve", holder_kind="person", expires_at=expires_at, meta=by()
     )

@@ -230,7 +230,8 @@ LINT = {
     "a rule": "SELECT ev_class::regclass::text FROM pg_rewrite WHERE rulename <> '_RETURN' AND ev_class >= 16384",
     "a trigger that does more than refuse": """
         SELECT tgrelid::regclass::text || '.' || tgname FROM pg_trigger
-         WHERE NOT tgisinternal AND tgfoid::regproc::text NOT IN ('refuse_change', 'refuse_delete_of_live_line')""",
+         WHERE NOT tgisinternal AND tgfoid::regproc::text NOT IN ('refuse_change', 'refuse_delete_of_live_line',
+             'refuse_second_revocation')""",
 }
 EXEMPT = {"schema_migrations", "schema_migrations_pkey"}
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -226,7 +226,7 @@ def served(postgres: Postgres, tmp_path: Path) -> Iterator[Api]:
         ledger.execute("shop", PublishOffer(offer_id="shoes", landing_url=LANDING), by())
         issued = ledger.issue_key(
             "shop", role="ingest", holder="shop-system", holder_kind="system",
-            expires_at=datetime(2099, 1, 1, tzinfo=UTC), meta=by(),
+            expires_at=datetime.now(UTC) + timedelta(days=365), meta=by(),
         )  # fmt: skip
     api = Api(postgres.database, issued.token, tmp_path / "api.log")
     try:
