@@ -26,7 +26,7 @@ from typing import Iterator, NoReturn, Sequence  # noqa: UP035 - must parse on P
 ROOT = Path(__file__).resolve().parent
 OLDEST = (3, 11)
 STAMP = "commission-ledger.stamp"
-LINTED = ("ledger", "api", "wsgi.py", "run.py")
+LINTED = ("ledger", "api", "benchmarks", "wsgi.py", "run.py")
 
 
 class SetUpError(Exception):

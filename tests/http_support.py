@@ -65,7 +65,8 @@ class Shop:
         """Headers with a fresh key of a role."""
         affiliate_id = "ada" if role == "affiliate" else ""
         issued = self.ledger.issue_key(
-            self.program, role=role, holder=f"{role}-holder", holder_kind="system", meta=by(),
+            self.program, role=role, holder=f"{role}-holder", meta=by(),
+            holder_kind="system" if role == "ingest" else "person",
             affiliate_id=affiliate_id, expires_at=self.ledger.clock() + timedelta(days=365),
         )  # fmt: skip
         return {"Authorization": f"Bearer {issued.token}"}
