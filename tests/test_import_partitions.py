@@ -25,9 +25,10 @@ def test_every_statement_of_an_import_touches_one_partition(database: Database, 
             run(ledger, write(tmp_path / "a.csv", lines))
             run(ledger, write(tmp_path / "b.csv", [*lines, L("C4", "A", -2, "03 10:00")]))
         assert reversals(ledger) == {"C2:1": (200, 20), "C4:1": (200, 20)}
+    id_ = program_id(PROGRAM)
     params: dict[str, Any] = {
-        "program_id": program_id(PROGRAM), "import_id": program_id("some"), "now": T0, "most": 1, "ids": "{}",
-        "positions": [1], "totals": "{}", "file_name": "", "offer_id": "", "currency": "GBP", "enrol": True,
+        "program_id": id_, "import_id": id_, "now": T0, "most": 1, "ids": f"{{{id_}}}", "positions": [1],
+        "totals": "{}", "file_name": "", "offer_id": "", "currency": "GBP", "enrol": True,
     }  # fmt: skip
     with psycopg.connect(database.app_url) as conn:
         assert check_statements(conn, [one for one in statements if one.text not in QUERIES.values()]) > 20
