@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from benchmarks.harness import BenchmarkError, Plan, Row, document, say, table
 from benchmarks.world import World, world
+from ledger.service import tune_collector
 
 # name → module, imported when it is wanted
 SUBJECTS = {
@@ -29,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
     plan = Plan(1 if wanted.quick else wanted.runs, wanted.quick)
     rows: list[Row] = []
     failed = False
+    tune_collector()  # as the service does
     with world() as place:
         for name in wanted.only or SUBJECTS:
             say(f"{name} …")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +16,17 @@ from ledger.store.database import Database, Pool, make_pool, open_database, pref
 from ledger.store.embedded import default_home
 from ledger.store.vault import Secrets, load_master_key
 
+ALLOCATIONS = 50_000  # of containers between two looks of the garbage collector
 POOL_MAX = 16  # connections; the app's threads wait for one, never for the server
 START_TIMEOUT = 5.0  # seconds for the first connection, which a busy server may be slow to give
+
+
+def tune_collector() -> None:
+    """For a process that works in batches: Python's collector would look through all that lives dozens of times a
+    batch, for cycles that are not there (a third of a click's time). What is loaded by now is left out for good."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(ALLOCATIONS, 20, 20)
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ def open_service(
     psycopg_pool.PoolTimeout when the database does not answer.
     """
     env = os.environ if env is None else env
+    tune_collector()
     with open_database(env) as database:
         embedded = is_embedded(env)
         if embedded:

@@ -24,7 +24,7 @@ COLUMNS = (
 )
 # From so many rows on COPY is quicker: psycopg parses a statement of more than 50 parameters anew each time.
 COPY_FROM_ROWS = 5
-ROWS_AT_ONCE = 500  # how many are packed while the server stores those before
+ROWS_AT_ONCE = 250  # how many are packed while the server stores those before
 
 Rows = Cursor[TupleRow]
 
