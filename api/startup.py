@@ -12,7 +12,7 @@ import psycopg
 import psycopg_pool
 
 from ledger.application import CommissionLedger
-from ledger.service import POOL_MAX, home_of, is_embedded
+from ledger.service import POOL_MAX, home_of, is_embedded, tune_collector
 from ledger.store import migrate
 from ledger.store.database import Pool, make_pool, open_database, preflight
 from ledger.store.vault import Secrets, load_master_key
@@ -43,6 +43,7 @@ def open_ledger() -> tuple[CommissionLedger, Preflight]:
     not answer: /readyz looks at it again.
     """
     env = os.environ
+    tune_collector()
     with ExitStack() as stack:
         secrets = Secrets(load_master_key(home_of(env), env))
         database = stack.enter_context(open_database(env))

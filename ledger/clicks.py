@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -17,7 +17,7 @@ from ledger.desk import Meta
 from ledger.domain.click import ClickRecorded, RecordClick, key
 from ledger.domain.errors import DiffersFromOriginal, Unavailable
 from ledger.domain.event import Answer
-from ledger.domain.ids import program_id, stream_id
+from ledger.domain.ids import program_id, stream_id_parts
 from ledger.projections import touches
 from ledger.store import codec, log
 from ledger.store.database import Pool, answering
@@ -83,12 +83,9 @@ class ClickWriter:
         return cast(list[Outcome], outcomes)
 
 
-class _New(NamedTuple):
-    """A click that is not in the log yet: its place among the clicks, its id and its stream's."""
-
-    place: int
-    click_id: str
-    stream_id: UUID
+# A click that is not in the log yet: its place among the clicks, its id, its stream's id as bytes and as text. A plain
+# tuple, as log.Row is.
+_New = tuple[int, str, bytes, str]
 
 
 class _Batch:
@@ -101,7 +98,7 @@ class _Batch:
         self._next, self._now, self._meta = next_position, now, meta
         self._vault = Vault(cur, secrets, program, now)
         self._sealers: dict[tuple[int, int], tuple[str, AESGCM]] = {}
-        self._events: dict[UUID, tuple[int, ClickRecorded]] = {}
+        self._events: dict[str, tuple[int, ClickRecorded]] = {}
         self._twins: list[_New] = []
         self.touches: list[tuple[Any, ...]] = []
 
@@ -110,31 +107,31 @@ class _Batch:
     ) -> tuple[list[Outcome | None], list[_New]]:
         """Which clicks are new; the others' outcomes (None: to come). Asks all that needs asking: once the new ones
         stream into the log, the connection can answer nothing else."""
-        program = self._program_id
-        ids = [stream_id(program, f"click:{click_id}") for click_id in click_ids]
-        known = self._find_known(ids)
+        program = self._program_id.bytes
+        ids = [stream_id_parts(program, f"click:{click_id}") for click_id in click_ids]
+        known = self._find_known([text for _, text in ids])
         outcomes: list[Outcome | None] = [None] * len(ids)
-        new: dict[UUID, _New] = {}
-        for index, (click_id, id_) in enumerate(zip(click_ids, ids, strict=True)):
-            one = _New(index, click_id, id_)
-            if known and id_ in known:
-                outcomes[index] = self._again(clicks[index], click_id, *known[id_])
-            elif new.setdefault(id_, one) is not one:
+        new: dict[str, _New] = {}
+        for index, (click_id, (raw, text)) in enumerate(zip(click_ids, ids, strict=True)):
+            one = (index, click_id, raw, text)
+            if known and text in known:
+                outcomes[index] = self._again(clicks[index], click_id, *known[text])
+            elif new.setdefault(click_id, one) is not one:
                 self._twins.append(one)
-        for index, _, _ in new.values():
+        for index, _, _, _ in new.values():
             click = clicks[index]
             if click.has_personal() and (click.occurred_at.year, click.occurred_at.month) not in self._sealers:
                 self._make_sealer(click.occurred_at)
         return outcomes, list(new.values())
 
-    def _find_known(self, ids: Sequence[UUID]) -> dict[UUID, tuple[int, ClickRecorded]]:
+    def _find_known(self, ids: Sequence[str]) -> dict[str, tuple[int, ClickRecorded]]:
         self._cur.execute(
             "SELECT originator_id, position, topic, state FROM traffic_events"
             " WHERE program_id = %s AND originator_id = ANY(%s::uuid[])",
             (self._program_id, uuid_array(ids)),
         )
         return {
-            originator_id: (position, cast(ClickRecorded, codec.decode_state(topic, state)))
+            str(originator_id): (position, cast(ClickRecorded, codec.decode_state(topic, state)))
             for originator_id, position, topic, state in self._cur
         }
 
@@ -158,17 +155,17 @@ class _Batch:
     def _rows(self, clicks: Sequence[RecordClick], new: Sequence[_New], outcomes: list[Outcome | None]) -> list[Row]:
         rows: list[Row] = []
         meta, position = self._meta, self._next
-        for index, click_id, id_ in new:
+        for index, click_id, raw, text in new:
             click = clicks[index]
             event = self._event(click, click_id)
             state = codec.encode_state(event)
-            rows.append(Row(id_, 1, TOPIC, state, meta.actor, meta.key_id, meta.request_id, CAUSE))
+            rows.append((raw, text, 1, TOPIC, state, meta.actor, meta.key_id, meta.request_id, CAUSE))
             if click.customer_id is not None:
                 self.touches.append(
-                    (self._program_id, click.customer_id, click.occurred_at, position, id_, click.offer_id)
+                    (self._program_id, click.customer_id, click.occurred_at, position, UUID(bytes=raw), click.offer_id)
                 )
             if self._twins:
-                self._events[id_] = (position, event)
+                self._events[click_id] = (position, event)
             outcomes[index] = Answer("recorded", {"click_id": click_id}, position)
             position += 1
         self._next = position
@@ -176,7 +173,8 @@ class _Batch:
 
     def _event(self, click: RecordClick, click_id: str) -> ClickRecorded:
         sealed, subject = "", ""
-        if personal := click.personal():
+        if click.has_personal():
+            personal = click.personal()
             subject, cipher = self._sealers[click.occurred_at.year, click.occurred_at.month]
             sealed = seal_with(cipher, key(click_id), "personal", msgspec.json.encode(personal))
         return ClickRecorded(
@@ -195,8 +193,8 @@ class _Batch:
 
     def answer_twins(self, clicks: Sequence[RecordClick], outcomes: list[Outcome | None]) -> None:
         """The outcomes of clicks whose id came earlier in this very batch."""
-        for index, click_id, id_ in self._twins:
-            outcomes[index] = self._again(clicks[index], click_id, *self._events[id_])
+        for index, click_id, _, _ in self._twins:
+            outcomes[index] = self._again(clicks[index], click_id, *self._events[click_id])
 
     def _again(self, click: RecordClick, click_id: str, position: int, was: ClickRecorded) -> Outcome:
         differs = [f for f in SAME_FIELDS if getattr(was, f) != getattr(click, f)]

@@ -34,7 +34,7 @@ from ledger.domain.view import Needs
 from ledger.projections import books, conversions, directory, touches
 from ledger.projections.listing import directory_entries
 from ledger.store import codec, log
-from ledger.store.log import Head, Row, Rows
+from ledger.store.log import Head, Row, Rows, row
 from ledger.store.vault import Secrets, Vault
 
 
@@ -285,7 +285,7 @@ class Desk:
             self._touched[key] = stream
             self._appended.append(stream.records[-1])
             self._rows.append(
-                Row(
+                row(
                     stream.id, version, TOPIC_OF[type(event)], codec.encode_state(event),
                     meta.actor, meta.key_id, meta.request_id, cause,
                 )

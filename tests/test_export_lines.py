@@ -46,7 +46,7 @@ def line_of(row: Vector) -> bytes:
 def stored_as(row: Vector) -> log.Row:
     """The row that a vector is written as."""
     id_, topic, state = stream_id(PROGRAM_ID, row.key), type(row.event).__name__, codec.encode_state(row.event)
-    return log.Row(id_, row.version, topic, state, row.actor, row.key_id, row.request_id, row.cause)
+    return log.row(id_, row.version, topic, state, row.actor, row.key_id, row.request_id, row.cause)
 
 
 def written_down() -> list[tuple[bytes, str]]:

@@ -94,8 +94,6 @@ class RecordClick(Struct, frozen=True, kw_only=True, gc=False):
 
     def personal(self) -> dict[str, str]:
         """The fields that are stored as ciphertext, where there are any."""
-        if not self.has_personal():
-            return {}
         return {field: value[:2000] for field in PERSONAL_FIELDS if (value := getattr(self, field))}
 
 

@@ -42,7 +42,7 @@ class Recorded(Struct, frozen=True, gc=False):
 Draft = tuple[str, Event]
 
 
-class Answer(Struct):
+class Answer(Struct, gc=False):
     """What a command's caller is told; the same again for a retry.
 
     outcome: 'recorded' (new), 'unchanged' (a retry, or nothing to do) or 'exception' (kept, not applied).

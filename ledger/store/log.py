@@ -44,17 +44,17 @@ class Head(NamedTuple):
         return max(now, self.last_recorded_at)
 
 
-class Row(NamedTuple):
-    """An event on its way into the log; its position is given when it is appended."""
+# An event on its way into the log; its position is given when it is appended. A plain tuple, because two are made
+# for every sale: (originator_id as 16 bytes, and as text, originator_version, topic, state, actor, key_id,
+# request_id, cause)
+Row = tuple[bytes, str, int, str, bytes, str, str, str, str]
 
-    originator_id: UUID
-    originator_version: int
-    topic: str
-    state: bytes
-    actor: str
-    key_id: str
-    request_id: str
-    cause: str
+
+def row(
+    originator_id: UUID, version: int, topic: str, state: bytes, actor: str, key_id: str, request_id: str, cause: str
+) -> Row:
+    """A row, of a stream whose id is at hand as a UUID."""
+    return (originator_id.bytes, str(originator_id), version, topic, state, actor, key_id, request_id, cause)
 
 
 class UnknownProgram(LookupError):
@@ -147,11 +147,12 @@ def _insert(cur: Rows, program_id: UUID, log: str, head: Head, rows: Sequence[Ro
         return
     prefix, instant = codec.line_prefix(program_id, log), codec.instant_text(recorded_at)
     params: list[Any] = []
-    for position, r in enumerate(rows, head.next_position):
-        middle = codec.line_middle(r.topic, instant, r.actor, r.key_id, r.request_id, r.cause)
-        line = codec.export_line(prefix, position, r.originator_id, r.originator_version, middle, r.state)
-        params += (program_id, position, r.originator_id, r.originator_version, r.topic, recorded_at)
-        params += (r.actor, r.key_id, r.request_id, r.cause, r.state.decode(), codec.leaf_hash(line))
+    for position, row in enumerate(rows, head.next_position):
+        _, text, version, topic, state, actor, key_id, request_id, cause = row
+        middle = codec.line_middle(topic, instant, actor, key_id, request_id, cause)
+        line = codec.export_line(prefix, position, text, version, middle, state)
+        params += (program_id, position, text, version, topic, recorded_at)
+        params += (actor, key_id, request_id, cause, state.decode(), codec.leaf_hash(line))
     values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * len(rows))
     cur.execute(f"INSERT INTO {TABLES[log]} ({COLUMNS}) VALUES {values}", params)  # noqa: S608
 
@@ -172,7 +173,7 @@ class _Packer:
         program, hashed, shared = self._program, self._hashed, self._shared
         position = self._position
         parts: list[bytes] = []
-        for originator, version, topic, state, actor, key_id, request_id, cause in rows:
+        for raw, originator, version, topic, state, actor, key_id, request_id, cause in rows:
             meta = (topic, actor, key_id, request_id, cause)
             known = shared.get(meta)
             if known is None:
@@ -180,7 +181,7 @@ class _Packer:
             middle, before_state = known
             line = f'{hashed}{position},"originator_id":"{originator}","originator_version":{version}{middle}'
             parts += (
-                _PLACE(12, 16, program, 8, position, 16, originator.bytes, 8, version),
+                _PLACE(12, 16, program, 8, position, 16, raw, 8, version),
                 before_state,
                 _FIELD(len(state)),
                 state,
@@ -208,7 +209,7 @@ def _text(value: str) -> bytes:
 # --- reading -------------------------------------------------------------------------------------------
 
 
-def uuid_array(ids: Iterable[UUID]) -> str:
+def uuid_array(ids: Iterable[UUID | str]) -> str:
     """The text of a uuid[]; cheaper to send than a list of objects."""
     return "{" + ",".join(map(str, ids)) + "}"
 

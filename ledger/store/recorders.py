@@ -69,7 +69,7 @@ class StreamRecorder(PostgresAggregateRecorder):
         if not stored_events:
             return []
         rows = [
-            log.Row(
+            log.row(
                 e.originator_id if isinstance(e.originator_id, UUID) else UUID(e.originator_id),
                 e.originator_version,
                 e.topic,
