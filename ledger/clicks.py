@@ -126,9 +126,10 @@ class _Batch:
 
     def _find_known(self, ids: Sequence[str]) -> dict[str, tuple[int, ClickRecorded]]:
         self._cur.execute(
-            "SELECT originator_id, position, topic, state FROM traffic_events"
-            " WHERE program_id = %s AND originator_id = ANY(%s::uuid[])",
-            (self._program_id, uuid_array(ids)),
+            "SELECT e.* FROM unnest(%s::uuid[]) AS wanted (id) CROSS JOIN LATERAL ("  # noqa: S608
+            " SELECT originator_id, position, topic, state FROM traffic_events"
+            f" WHERE program_id = %s AND originator_id = wanted.id {log.ONE_PROBE_EACH}) e",
+            (uuid_array(ids), self._program_id),
         )
         return {
             str(originator_id): (position, cast(ClickRecorded, codec.decode_state(topic, state)))

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ledger.domain.click import ClickRecorded, ClickSeen
 from ledger.store import codec
-from ledger.store.log import Rows, uuid_array
+from ledger.store.log import ONE_PROBE_EACH, Rows, uuid_array
 
 CustomerKey = tuple[str, str, datetime]  # (customer_id, offer_id, not after)
 
@@ -25,9 +25,10 @@ def _seen(position: int, topic: str, state: str, leaf: bytes) -> ClickSeen:
 def clicks(cur: Rows, program_id: UUID, ids: Sequence[UUID]) -> list[ClickSeen]:
     """The recorded clicks among some stream ids."""
     cur.execute(
-        f"SELECT {_CLICK_COLUMNS} FROM traffic_events e"  # noqa: S608
-        " WHERE e.program_id = %s AND e.originator_id = ANY(%s::uuid[])",
-        (program_id, uuid_array(ids)),
+        f"SELECT {_CLICK_COLUMNS} FROM unnest(%s::uuid[]) AS wanted (id) CROSS JOIN LATERAL ("  # noqa: S608
+        " SELECT position, topic, state, leaf_hash FROM traffic_events"
+        f" WHERE program_id = %s AND originator_id = wanted.id {ONE_PROBE_EACH}) e",
+        (uuid_array(ids), program_id),
     )
     return [_seen(*row) for row in cur]
 

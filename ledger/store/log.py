@@ -209,6 +209,11 @@ def _text(value: str) -> bytes:
 # --- reading -------------------------------------------------------------------------------------------
 
 
+# What is put behind a look-up by many ids: without it, and with statistics that lag behind, the planner has read a
+# program's whole log instead of one index entry an id (45 ms for 5,000 ids of 118,800 clicks, against 11).
+ONE_PROBE_EACH = "LIMIT 2000000000"
+
+
 def uuid_array(ids: Iterable[UUID | str]) -> str:
     """The text of a uuid[]; cheaper to send than a list of objects."""
     return "{" + ",".join(map(str, ids)) + "}"
@@ -217,10 +222,11 @@ def uuid_array(ids: Iterable[UUID | str]) -> str:
 def select_streams(cur: Rows, program_id: UUID, ids: Sequence[UUID], log: str = "books") -> Iterator[Recorded]:
     """Every event of some streams, by stream and version."""
     cur.execute(
-        f"SELECT originator_id, originator_version, topic, state, position, recorded_at, actor, key_id, request_id,"  # noqa: S608
-        f" cause FROM {TABLES[log]} WHERE program_id = %s AND originator_id = ANY(%s::uuid[])"
-        f" ORDER BY originator_id, originator_version",
-        (program_id, uuid_array(ids)),
+        f"SELECT e.* FROM unnest(%s::uuid[]) AS wanted (id) CROSS JOIN LATERAL ("  # noqa: S608
+        " SELECT originator_id, originator_version, topic, state, position, recorded_at, actor, key_id, request_id,"
+        f" cause FROM {TABLES[log]} WHERE program_id = %s AND originator_id = wanted.id"
+        f" ORDER BY originator_version {ONE_PROBE_EACH}) e",
+        (uuid_array(ids), program_id),
     )
     for originator, version, topic, state, position, recorded_at, actor, key_id, request_id, cause in cur:
         body = codec.decode_state(topic, state)
