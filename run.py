@@ -85,7 +85,7 @@ def ensure_environment(root: Path) -> Path:
     if is_ready(beside, wanted):
         return python_of(beside)
     venv = choose_folder(root)
-    if venv != beside:
+    if venv != beside and not is_ready(venv, wanted):
         print(f"run.py: {root} is not writable by you, using {venv}", file=sys.stderr)
     with only_one(venv.with_name(venv.name + ".lock")):
         # Somebody else may have finished it while we waited for the lock.
@@ -272,4 +272,8 @@ def lint(python: Path, root: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("run.py: interrupted; the same command again goes on", file=sys.stderr)
+        sys.exit(130)

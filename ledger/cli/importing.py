@@ -71,7 +71,9 @@ def _print_totals(totals: Totals, currency: str) -> None:
         )
     for type_, count in sorted(totals.exceptions.items()):
         click.echo(f"exceptions {count:>{counts},}  {type_}")
-    if totals.unchanged:
+    if not (totals.orders or totals.exceptions):
+        click.echo("the file has no lines")
+    elif totals.unchanged:
         click.echo("everything was recorded before: nothing changed")
 
 

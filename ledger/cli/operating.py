@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
+import socket
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +24,7 @@ from ledger.store.database import open_database
 ROOT = Path(__file__).resolve().parents[2]
 HOST, PORT = "127.0.0.1", 8080
 THREADS = 64  # a worker's
+STOP_SECONDS = 30
 BACKLOG = 256  # requests a worker takes on before the others wait outside
 
 
@@ -44,10 +47,11 @@ def serve(host: str, port: int, workers: int, debug: bool) -> None:
 
 def run_server(host: str, port: int, workers: int, debug: bool = False) -> None:
     """Serve wsgi:app in the foreground."""
+    address = _free_address(host, port)
     # The service is named by string: the ledger itself never imports it.
     sys.path.insert(0, str(ROOT))
     if debug:
-        import_module("wsgi").app.run(host=host, port=port, debug=True, use_reloader=False)
+        import_module("wsgi").app.run(host=address, port=port, debug=True, use_reloader=False)
         return
     from granian import Granian
     from granian.constants import Interfaces
@@ -58,7 +62,7 @@ def run_server(host: str, port: int, workers: int, debug: bool = False) -> None:
     logging.getLogger("_granian").addFilter(lambda record: "quite high" not in record.getMessage())
     Granian(
         "wsgi:app",
-        address=host,
+        address=address,
         port=port,
         interface=Interfaces.WSGI,
         workers=workers,
@@ -67,7 +71,26 @@ def run_server(host: str, port: int, workers: int, debug: bool = False) -> None:
         backpressure=BACKLOG,
         websockets=False,
         respawn_failed_workers=True,
+        # A worker told to stop before it listens never hears it; longer than any request takes to finish.
+        workers_kill_timeout=STOP_SECONDS,
     ).serve()
+
+
+def _free_address(host: str, port: int) -> str:
+    """The address that a host name means, if the port is free there. The server shares a port with whoever else has
+    it and says nothing, so that requests would go to either: looked at here first. Raises ClickException."""
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except socket.gaierror:
+        raise click.ClickException(f"there is no address for the host {host}") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise click.ClickException(f"port {port} is in use; --port chooses another") from None
+        raise click.ClickException(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    return str(place[0])
 
 
 @click.command()

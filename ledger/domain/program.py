@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import ClassVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Struct
 
 from ledger.domain import money
-from ledger.domain.errors import DiffersFromOriginal
+from ledger.domain.errors import DiffersFromOriginal, InvalidInput
 from ledger.domain.event import Answer, Command, Decision, Event
 from ledger.domain.ids import check_slug
 from ledger.domain.view import Needs, View
@@ -56,6 +57,10 @@ class OpenProgram(Command, frozen=True):
     def __post_init__(self) -> None:
         check_slug("program", self.program)
         money.exponent("currency", self.currency)
+        try:
+            ZoneInfo(self.zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise InvalidInput("zone", "must be a time zone's name such as Europe/London") from None
 
     def needs(self) -> Needs:
         """The program's own stream."""

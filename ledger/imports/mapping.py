@@ -105,6 +105,8 @@ def _check(mapping: Mapping) -> None:
         raise InvalidInput("file.delimiter", "must be one character, such as , or ; or a tab")
     if file.decimal_point not in (".", ","):
         raise InvalidInput("file.decimal_point", "must be . or ,")
+    if mapping.columns.affiliate_id is None and mapping.constants.affiliate_id is None:
+        raise InvalidInput("columns.affiliate_id", "(or constants.affiliate_id) must say who is credited")
     try:
         ZoneInfo(file.zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
