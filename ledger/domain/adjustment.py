@@ -134,9 +134,7 @@ class ProposeAdjustment(Command, frozen=True):
         if kept is not None and kept != self.reason:
             differs.append("reason")
         if differs:
-            raise KeyReused(
-                f"this Idempotency-Key was used before, with another {', '.join(differs)}", fields=differs
-            )
+            raise KeyReused(f"this Idempotency-Key was used before, with another {', '.join(differs)}", fields=differs)
 
 
 class DecideAdjustment(Command, frozen=True):
