@@ -230,6 +230,9 @@ class Desk:
             state = exceptions.fold(state, record.body)
         return state
 
+    def state(self, key: str) -> Any:
+        return self.stream(key).state
+
     def click(self, click_id: str) -> ClickSeen | None:
         if click_id not in self._clicks:
             self._load_clicks([click_id])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
@@ -59,6 +59,10 @@ class View(Protocol):
     def adjustment(self, adjustment_id: str) -> AdjustmentState | None: ...
     def access_key(self, access_key_id: str) -> KeyState | None: ...
     def exception(self, exception_id: str) -> ExceptionState | None: ...
+
+    def state(self, key: str) -> Any:
+        """What the stream "kind:external-id" adds up to (by the fold of its kind), None for an empty one. Domain
+        modules wrap it in a typed function of their own."""
 
     def click(self, click_id: str) -> ClickSeen | None:
         """A recorded click."""

@@ -1,0 +1,93 @@
+"""A statement: what an affiliate was owed when a period began, every line that moved it, and what is owed at its end.
+
+The canonical form is RFC 8785 (JCS) JSON: no spaces, keys in order, integers only. Its SHA-256 is the statement's hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from hashlib import sha256
+
+import msgspec
+from msgspec import Struct
+
+BUCKETS = ("pending", "held", "payable", "in_transit", "paid")
+
+
+class Buckets(Struct, frozen=True, kw_only=True):
+    """Minor units by bucket, as the affiliate reads them: above zero it is owed, or (paid) was paid."""
+
+    pending: int = 0
+    held: int = 0
+    payable: int = 0
+    in_transit: int = 0
+    paid: int = 0
+
+
+class Section(Struct, frozen=True, kw_only=True):
+    """One currency of a statement. opening + what the lines moved = closing, bucket by bucket."""
+
+    currency: str
+    opening: Buckets
+    closing: Buckets
+    line_count: int
+    late_count: int
+
+
+class StatementLine(Struct, frozen=True, kw_only=True):
+    """A journal line. (position, line_no) names it for ever. amount: minor units above zero, moved from one bucket
+    to another ('commission', 'adjustment', 'tax' … where the other side is the program's own account). event: the
+    topic of the event at that position; reference: its order, adjustment or payout. late: it happened before the
+    period began, and stands on no earlier statement."""
+
+    amount: int
+    currency: str
+    effective_at: datetime
+    event: str
+    late: bool
+    line_no: int
+    position: int
+    recorded_at: datetime
+    reference: str
+    source: str
+    target: str
+
+
+class StatementHead(Struct, frozen=True, kw_only=True):
+    """A statement without its lines. position: the last of the log that it knows; starts_at None: the first one."""
+
+    affiliate_id: str
+    ends_at: datetime
+    period: str
+    position: int
+    program: str
+    sections: list[Section]
+    starts_at: datetime | None
+    version: int
+    zone: str
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def canonical(head: StatementHead, lines: Iterable[StatementLine]) -> Iterator[bytes]:
+    """The canonical JSON in pieces: {"head": …, "lines": [ … ]}. Lines in the order of (position, line_no)."""
+    yield b'{"head":' + _encode(head) + b',"lines":['
+    separator = b""
+    pieces: list[bytes] = []
+    for line in lines:
+        pieces.append(separator + _encode(line))
+        separator = b","
+        if len(pieces) >= 500:
+            yield b"".join(pieces)
+            pieces.clear()
+    yield b"".join(pieces) + b"]}"
+
+
+def digest(head: StatementHead, lines: Iterable[StatementLine]) -> str:
+    """The statement's hash: SHA-256 of its canonical JSON, hex."""
+    made = sha256()
+    for piece in canonical(head, lines):
+        made.update(piece)
+    return made.hexdigest()
