@@ -15,6 +15,7 @@ from api import (
     errors,
     events,
     exceptions,
+    jobs,
     keys,
     metrics,
     offers,
@@ -31,7 +32,7 @@ from api.body import NDJSON_LIMIT
 from ledger.application import CommissionLedger
 
 PREFIX = "/v1/programs/<slug:program>"
-RESOURCES = (affiliates, offers, conversions, adjustments, books, exceptions, events, keys, tracking, postback)
+RESOURCES = (affiliates, offers, conversions, adjustments, books, exceptions, events, jobs, keys, tracking, postback)
 
 
 class _Service(Flask):

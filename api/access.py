@@ -54,6 +54,7 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "resolveException": (MAKER,),
     # the log and the keys
     "listEvents": (AUDITOR,),
+    "listJobRuns": _STAFF,
     "issueKey": (ADMIN,),
     "listKeys": (ADMIN, AUDITOR),
     "rotateKey": (ADMIN, INGEST, MAKER, CHECKER, AUDITOR),

@@ -12,9 +12,9 @@ import psycopg
 import psycopg_pool
 
 from ledger.application import CommissionLedger
-from ledger.service import POOL_MAX, home_of, is_embedded, tune_collector
+from ledger.service import POOL_MAX, home_of, is_embedded, refuse_unfit, tune_collector
 from ledger.store import migrate
-from ledger.store.database import Pool, make_pool, open_database, preflight
+from ledger.store.database import Pool, make_pool, open_database
 from ledger.store.vault import Secrets, load_master_key
 
 
@@ -32,7 +32,7 @@ class Preflight:
             if self._passed:
                 return
             with self._pool.connection() as conn:
-                preflight(conn)
+                refuse_unfit(conn)
             self._passed = True
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets as random_secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 
-from ledger.batches import Committer, Outcome, ProgramWriter
+from ledger.batches import Committer, Guard, Outcome, ProgramWriter
 from ledger.clicks import ClickWriter
 from ledger.desk import Desk, Meta
 from ledger.domain.access import IssueKey, RevokeKey
@@ -55,7 +55,11 @@ class IssuedKey(NamedTuple):
 
 
 class CommissionLedger:
-    """One process's door to the ledger. Thread-safe. pool: connections as the app role, not in autocommit."""
+    """One process's door to the ledger. Thread-safe. pool: connections as the app role, not in autocommit.
+
+    guard: called at the start of every transaction that commands or writing() make; what it raises ends them. It is
+    the calling thread's only without coalescing, which lets one thread commit for another.
+    """
 
     def __init__(
         self,
@@ -63,8 +67,9 @@ class CommissionLedger:
         secrets: Secrets,
         clock: Callable[[], datetime] = utc_now,
         coalesce: bool = True,
+        guard: Guard | None = None,
     ) -> None:
-        self.pool, self.secrets, self.clock = pool, secrets, clock
+        self.pool, self.secrets, self.clock, self.guard = pool, secrets, clock, guard
         self._coalesce = coalesce
         self._lock = threading.Lock()
         self._writers: dict[str, tuple[ProgramWriter, Committer, ClickWriter]] = {}
@@ -112,7 +117,7 @@ class CommissionLedger:
         found = self._writers.get(program)
         if found is None:
             check_slug("program", program)
-            writer = ProgramWriter(self.pool, self.secrets, program, self.clock)
+            writer = ProgramWriter(self.pool, self.secrets, program, self.clock, self.guard)
             clicks = ClickWriter(self.pool, self.secrets, program, self.clock)
             with self._lock:
                 found = self._writers.setdefault(program, (writer, Committer(writer, self._coalesce), clicks))
@@ -127,6 +132,16 @@ class CommissionLedger:
                 for _ in islice(self.release_suspended(program, meta, command.affiliate_id), RELEASES_AT_ONCE):
                     pass
         return answer
+
+    @contextmanager
+    def writing(self, program: str) -> Iterator[tuple[Rows, UUID]]:
+        """A transaction for what is written beside the log, such as a work list; committed when left without an
+        error. Yields (cursor, program_id). Raises what the guard raises."""
+        id_ = program_id(program)
+        with self.pool.connection() as conn, conn.cursor() as cur:
+            if self.guard is not None:
+                self.guard(cur, id_)
+            yield cur, id_
 
     # --- long work -------------------------------------------------------------------------------------
 

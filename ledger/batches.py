@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from uuid import UUID
 
 import psycopg
 import psycopg_pool
@@ -19,6 +20,7 @@ from ledger.domain.errors import Refusal, Unavailable
 from ledger.domain.event import Answer, Command
 from ledger.domain.ids import program_id
 from ledger.store.database import Pool, answering
+from ledger.store.lease import GuardRefused
 from ledger.store.log import Rows, UnknownProgram
 from ledger.store.vault import Secrets
 
@@ -34,6 +36,8 @@ Item = tuple[Command, Meta]
 Outcome = Answer | Refusal
 # called in the batch's transaction, after its events are written: (cursor, desk)
 Also = Callable[[Rows, Desk], None]
+# called at the start of each transaction, before the program's lock: (cursor, program_id); raises GuardRefused
+Guard = Callable[[Rows, UUID], None]
 
 
 def retryable(error: BaseException) -> bool:
@@ -50,16 +54,18 @@ def retryable(error: BaseException) -> bool:
 class ProgramWriter:
     """Writes one program's books from this process. Thread-safe: one batch at a time."""
 
-    def __init__(self, pool: Pool, secrets: Secrets, program: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, pool: Pool, secrets: Secrets, program: str, clock: Callable[[], datetime], guard: Guard | None = None
+    ) -> None:
         self.program, self.program_id = program, program_id(program)
-        self._pool, self._secrets, self._clock = pool, secrets, clock
+        self._pool, self._secrets, self._clock, self._guard = pool, secrets, clock, guard
         self._memory = Memory()
         self._lock = threading.Lock()
         self._failed_at = 0.0  # monotonic seconds
 
     def execute(self, items: Sequence[Item], also: Also | None = None) -> list[Outcome]:
         """Decide and commit a batch. Raises Unavailable when the database cannot be reached in time: nothing was
-        acknowledged, and the same again is safe."""
+        acknowledged, and the same again is safe. Raises what the guard raises."""
         arrived = time.monotonic()
         deadline = arrived + PATIENCE_SECONDS
         if not self._lock.acquire(timeout=PATIENCE_SECONDS):
@@ -79,7 +85,7 @@ class ProgramWriter:
             except Exception as error:
                 self._memory.forget()
                 if not retryable(error):
-                    if len(items) == 1 or isinstance(error, UnknownProgram):
+                    if len(items) == 1 or isinstance(error, UnknownProgram | GuardRefused):
                         raise
                     return self._one_by_one(items, also)
                 if time.monotonic() + 0.1 >= deadline:
@@ -97,6 +103,8 @@ class ProgramWriter:
                 self._memory.forget()
                 if retryable(error):
                     raise Unavailable() from error
+                if isinstance(error, GuardRefused):
+                    raise
                 refusal = Refusal("internal error")
                 refusal.__cause__ = error
                 outcomes.append(refusal)
@@ -104,6 +112,8 @@ class ProgramWriter:
 
     def _attempt(self, items: Sequence[Item], also: Also | None, deadline: float) -> list[Outcome]:
         with answering(self._pool, deadline, whole=len(items) <= MOST_IN_A_HURRY) as conn, conn.cursor() as cur:
+            if self._guard is not None:
+                self._guard(cur, self.program_id)
             desk = Desk(cur, self.program, self.program_id, self._secrets, self._memory, self._clock())
             desk.load([command.needs() for command, _ in items])
             more = [need for command, _ in items if (need := command.needs_then(desk)) is not None]

@@ -26,13 +26,12 @@ from ledger.domain import (
 )
 from ledger.domain.click import ClickSeen, ClickToken
 from ledger.domain.click import key as click_key
-from ledger.domain.conversion import ConversionRecorded
 from ledger.domain.event import Draft, Event, Recorded
 from ledger.domain.ids import stream_id
 from ledger.domain.topics import FOLDS, MASTER_KINDS, TOPIC_OF
 from ledger.domain.view import Needs
-from ledger.projections import books, conversions, directory, touches
-from ledger.projections.listing import directory_entries
+from ledger.projections import books, inline, touches
+from ledger.projections.payables import Payables
 from ledger.store import codec, log
 from ledger.store.log import Head, Row, Rows, row
 from ledger.store.vault import Secrets, Vault
@@ -68,10 +67,6 @@ class Stream:
                 self._state = fold(self._state, record.body)
             self._folded = len(self.records)
         return self._state
-
-    def began(self, type_: type[Event]) -> bool:
-        """Whether this batch appended an event of a type."""
-        return any(isinstance(record.body, type_) for record in self.records[-self.fresh :])
 
     def answered_at(self, *types: type[Event]) -> int:
         """See View.answered_at."""
@@ -130,6 +125,7 @@ class Desk:
         self._streams: dict[str, Stream] = {}
         self._clicks: dict[str, ClickSeen | None] = {}
         self._last_clicks: dict[tuple[str, str, datetime], ClickSeen | None] = {}
+        self._payables = Payables(cur, program_id, self._head.generation)
         self._rows: list[Row] = []
         self._appended: list[Recorded] = []
         self._touched: dict[str, Stream] = {}
@@ -145,6 +141,7 @@ class Desk:
         wanted = {customer for need in needs for customer in need.customers}
         if wanted:
             self._last_clicks.update(touches.last_clicks(self._cur, self._program_id, sorted(wanted)))
+        self._payables.load({payable for need in needs for payable in need.payables})
         seen = [c for c in (*self._clicks.values(), *self._last_clicks.values()) if c]
         affiliates = {affiliate.key(c.affiliate_id) for c in seen}
         affiliates |= {
@@ -253,6 +250,12 @@ class Desk:
             self._last_clicks.update(touches.last_clicks(self._cur, self._program_id, [key]))
         return self._saw(self._last_clicks[key])
 
+    def payable(self, affiliate_id: str, currency: str) -> int:
+        return self._payables.payable(affiliate_id, currency, self._appended)
+
+    def proposed_payouts(self, affiliate_id: str, currency: str) -> list[tuple[str, str]]:
+        return self._payables.proposed(affiliate_id, currency, self._appended)
+
     def answered_at(self, key: str, *types: type[Event]) -> int:
         return self.stream(key).answered_at(*types)
 
@@ -312,13 +315,7 @@ class Desk:
         log.advance_head(self._cur, self._program_id, "books", head, len(self._rows), self.now, master_position)
         books.post(self._cur, self._program_id, head.generation, self._appended, self.now, memory.running)
         touched = list(self._touched.values())
-        sales = [
-            (s.id, s.state, s.records[-1].position, s.began(ConversionRecorded))
-            for s in touched
-            if s.kind == "conversion" and s.state.recorded is not None
-        ]
-        conversions.store(self._cur, self._program_id, sales)
-        directory.store(self._cur, self._program_id, directory_entries(touched))
+        inline.store(self._cur, self._program_id, touched, self.now)
         for stream in touched:
             stream.fresh = 0
         memory.master_position, memory.next_position = master_position, last + 1

@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ledger.application import CommissionLedger, utc_now
-from ledger.store import migrate
-from ledger.store.database import Database, Pool, make_pool, open_database, preflight
+from ledger.store import known, migrate
+from ledger.store.database import Connection, Database, Pool, make_pool, open_database, preflight
 from ledger.store.embedded import default_home
 from ledger.store.vault import Secrets, load_master_key
 
@@ -54,6 +54,22 @@ def home_of(env: Mapping[str, str] | None = None) -> Path | None:
     return default_home() if is_embedded(env) else None
 
 
+def known_positions_file(env: Mapping[str, str] | None = None) -> Path | None:
+    """Where known positions are kept: LEDGER_KNOWN_POSITIONS_FILE, else a file in the home; None without either."""
+    env = os.environ if env is None else env
+    if named := env.get("LEDGER_KNOWN_POSITIONS_FILE"):
+        return Path(named).absolute()
+    home = home_of(env)
+    return home / known.FILE_NAME if home is not None else None
+
+
+def refuse_unfit(conn: Connection, env: Mapping[str, str] | None = None) -> None:
+    """Refuse a database that would not keep the ledger's promises, or lacks what is known of it. Raises
+    StartupRefused."""
+    preflight(conn)
+    known.check(conn, known_positions_file(env))
+
+
 @contextmanager
 def open_service(
     env: Mapping[str, str] | None = None,
@@ -62,12 +78,13 @@ def open_service(
     coalesce: bool = True,
     pool_min: int = 1,
     pool_max: int = POOL_MAX,
+    name: str = "ledger",
 ) -> Iterator[Service]:
-    """The ledger on the database that the environment names, checked before use.
+    """The ledger on the database that the environment names, checked before use. name: of the connections.
 
     Without DATABASE_URL the embedded server is started and migrated. Raises EmbeddedServerError, MigrationError,
-    MasterKeyMissing, StartupRefused (the database would not keep the ledger's promises, or migrations are missing),
-    psycopg_pool.PoolTimeout when the database does not answer.
+    MasterKeyMissing, StartupRefused (the database would not keep the ledger's promises, migrations are missing, or
+    it is older than what is known of it), psycopg_pool.PoolTimeout when the database does not answer.
     """
     env = os.environ if env is None else env
     tune_collector()
@@ -77,7 +94,7 @@ def open_service(
             assert database.owner_url is not None
             migrate.migrate(database.owner_url)
         secrets = Secrets(load_master_key(home_of(env), env))
-        with make_pool(database.app_url, min_size=pool_min, max_size=pool_max, name="ledger") as pool:
+        with make_pool(database.app_url, min_size=pool_min, max_size=pool_max, name=name) as pool:
             with pool.connection(timeout=START_TIMEOUT) as conn:
-                preflight(conn)
+                refuse_unfit(conn, env)
             yield Service(CommissionLedger(pool, secrets, clock, coalesce), pool, secrets, database, embedded)

@@ -15,6 +15,16 @@ BEGIN
     RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'insufficient_privilege';
 END $$;
 
+CREATE FUNCTION public.refuse_change_of_ended_run() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF OLD.outcome IS NOT NULL THEN
+        RAISE EXCEPTION 'run % of job % has ended', OLD.attempt, OLD.job USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END $$;
+
 CREATE FUNCTION public.refuse_delete_of_live_line() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -24,6 +34,16 @@ BEGIN
         RAISE EXCEPTION 'journal is append-only: DELETE of a live line refused' USING ERRCODE = 'insufficient_privilege';
     END IF;
     RETURN OLD;
+END $$;
+
+CREATE FUNCTION public.refuse_lower_fence() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF NEW.fence <= OLD.fence THEN
+        RAISE EXCEPTION 'a fence only rises' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
 END $$;
 
 CREATE FUNCTION public.refuse_second_revocation() RETURNS trigger
@@ -67,6 +87,19 @@ CREATE TABLE public.balances (
 )
 WITH (fillfactor='70');
 
+CREATE TABLE public.bank_lines (
+    program_id uuid NOT NULL,
+    line_id text NOT NULL,
+    booked_on date NOT NULL,
+    amount bigint NOT NULL,
+    currency text NOT NULL,
+    end_to_end_id text NOT NULL,
+    outcome text NOT NULL,
+    payout_id text NOT NULL,
+    "position" bigint NOT NULL,
+    CONSTRAINT bank_lines_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text))
+);
+
 CREATE TABLE public.book_events (
     program_id uuid NOT NULL,
     "position" bigint NOT NULL,
@@ -82,6 +115,14 @@ CREATE TABLE public.book_events (
     leaf_hash bytea NOT NULL,
     CONSTRAINT book_events_leaf_hash_check CHECK ((length(leaf_hash) = 32)),
     CONSTRAINT book_events_position_check CHECK (("position" >= 1))
+);
+
+CREATE TABLE public.carried_lines (
+    program_id uuid NOT NULL,
+    period text NOT NULL,
+    version integer NOT NULL,
+    "position" bigint NOT NULL,
+    line_no smallint NOT NULL
 );
 
 CREATE TABLE public.conversions (
@@ -191,6 +232,30 @@ CREATE TABLE public.import_turns (
     taken_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE public.job_leases (
+    program_id uuid NOT NULL,
+    fence bigint NOT NULL,
+    holder text NOT NULL,
+    taken_at timestamp with time zone NOT NULL,
+    CONSTRAINT job_leases_fence_check CHECK ((fence > 0))
+);
+
+CREATE TABLE public.job_runs (
+    program_id uuid NOT NULL,
+    job text NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    attempt integer NOT NULL,
+    worker text NOT NULL,
+    fence bigint NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone,
+    outcome text,
+    detail text NOT NULL,
+    CONSTRAINT job_runs_attempt_check CHECK ((attempt > 0)),
+    CONSTRAINT job_runs_check CHECK (((outcome IS NULL) = (finished_at IS NULL))),
+    CONSTRAINT job_runs_outcome_check CHECK ((outcome = ANY (ARRAY['done'::text, 'failed'::text, 'stopped'::text, 'lost'::text])))
+);
+
 CREATE TABLE public.journal (
     program_id uuid NOT NULL,
     generation integer NOT NULL,
@@ -224,6 +289,70 @@ CREATE TABLE public.log_heads (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE public.payout_runs (
+    program_id uuid NOT NULL,
+    run_id text NOT NULL,
+    period text NOT NULL,
+    currency text NOT NULL,
+    method text NOT NULL,
+    attempt integer NOT NULL,
+    status text NOT NULL,
+    cut_position bigint NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL,
+    CONSTRAINT payout_runs_status_check CHECK ((status = ANY (ARRAY['begun'::text, 'nothing_to_pay'::text, 'proposed'::text, 'approved'::text, 'rejected'::text, 'initiating'::text, 'initiated'::text])))
+);
+
+CREATE TABLE public.payouts (
+    program_id uuid NOT NULL,
+    payout_id text NOT NULL,
+    run_id text NOT NULL,
+    affiliate_id text NOT NULL,
+    currency text NOT NULL,
+    method text NOT NULL,
+    method_version integer NOT NULL,
+    fingerprint text NOT NULL,
+    status text NOT NULL,
+    amount bigint NOT NULL,
+    owed_amount bigint NOT NULL,
+    vat_amount bigint NOT NULL,
+    withholding_amount bigint NOT NULL,
+    fee_amount bigint NOT NULL,
+    invoice_number text NOT NULL,
+    reason text NOT NULL,
+    initiated_at timestamp with time zone,
+    initiated_position bigint,
+    ended_at timestamp with time zone,
+    bank_line_id text NOT NULL,
+    "position" bigint NOT NULL,
+    CONSTRAINT payouts_amount_check CHECK ((amount > 0)),
+    CONSTRAINT payouts_check CHECK ((owed_amount >= amount)),
+    CONSTRAINT payouts_check1 CHECK (((withholding_amount >= 0) AND (withholding_amount <= amount))),
+    CONSTRAINT payouts_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
+    CONSTRAINT payouts_fee_amount_check CHECK ((fee_amount >= 0)),
+    CONSTRAINT payouts_status_check CHECK ((status = ANY (ARRAY['proposed'::text, 'excluded'::text, 'initiated'::text, 'unknown'::text, 'settled'::text, 'failed'::text, 'returned'::text]))),
+    CONSTRAINT payouts_vat_amount_check CHECK ((vat_amount >= 0))
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.periods (
+    program_id uuid NOT NULL,
+    period text NOT NULL,
+    version integer NOT NULL,
+    starts_at timestamp with time zone,
+    ends_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL,
+    previous_period text NOT NULL,
+    previous_version integer NOT NULL,
+    previous_position bigint NOT NULL,
+    status text NOT NULL,
+    statement_count bigint NOT NULL,
+    line_count bigint NOT NULL,
+    closed_at timestamp with time zone NOT NULL,
+    CONSTRAINT periods_status_check CHECK ((status = ANY (ARRAY['closing'::text, 'closed'::text]))),
+    CONSTRAINT periods_version_check CHECK ((version >= 1))
+);
+
 CREATE TABLE public.programs (
     program_id uuid NOT NULL,
     program text NOT NULL,
@@ -236,6 +365,19 @@ CREATE TABLE public.schema_migrations (
     name text NOT NULL,
     sha256 text NOT NULL,
     applied_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.statements (
+    program_id uuid NOT NULL,
+    affiliate_id text NOT NULL,
+    period text NOT NULL,
+    version integer NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    sections jsonb NOT NULL,
+    line_count bigint NOT NULL,
+    hash text NOT NULL,
+    "position" bigint NOT NULL,
+    CONSTRAINT statements_hash_check CHECK ((length(hash) = 64))
 );
 
 CREATE TABLE public.touches (
@@ -320,11 +462,17 @@ ALTER TABLE ONLY public.api_keys
 ALTER TABLE ONLY public.balances
     ADD CONSTRAINT balances_pkey PRIMARY KEY (program_id, generation, account, currency);
 
+ALTER TABLE ONLY public.bank_lines
+    ADD CONSTRAINT bank_lines_pkey PRIMARY KEY (program_id, line_id);
+
 ALTER TABLE ONLY public.book_events
     ADD CONSTRAINT book_events_pkey PRIMARY KEY (program_id, originator_id, originator_version);
 
 ALTER TABLE ONLY public.book_events
     ADD CONSTRAINT book_events_program_id_position_key UNIQUE (program_id, "position");
+
+ALTER TABLE ONLY public.carried_lines
+    ADD CONSTRAINT carried_lines_pkey PRIMARY KEY (program_id, period, version, "position", line_no);
 
 ALTER TABLE ONLY public.conversions
     ADD CONSTRAINT conversions_pkey PRIMARY KEY (program_id, originator_id);
@@ -353,17 +501,35 @@ ALTER TABLE ONLY public.import_reversals
 ALTER TABLE ONLY public.import_turns
     ADD CONSTRAINT import_turns_pkey PRIMARY KEY (program_id);
 
+ALTER TABLE ONLY public.job_leases
+    ADD CONSTRAINT job_leases_pkey PRIMARY KEY (program_id);
+
+ALTER TABLE ONLY public.job_runs
+    ADD CONSTRAINT job_runs_pkey PRIMARY KEY (program_id, job, due_at, attempt);
+
 ALTER TABLE ONLY public.journal
     ADD CONSTRAINT journal_pkey PRIMARY KEY (program_id, generation, "position", line_no);
 
 ALTER TABLE ONLY public.log_heads
     ADD CONSTRAINT log_heads_pkey PRIMARY KEY (program_id, log);
 
+ALTER TABLE ONLY public.payout_runs
+    ADD CONSTRAINT payout_runs_pkey PRIMARY KEY (program_id, run_id);
+
+ALTER TABLE ONLY public.payouts
+    ADD CONSTRAINT payouts_pkey PRIMARY KEY (program_id, payout_id);
+
+ALTER TABLE ONLY public.periods
+    ADD CONSTRAINT periods_pkey PRIMARY KEY (program_id, period, version);
+
 ALTER TABLE ONLY public.programs
     ADD CONSTRAINT programs_pkey PRIMARY KEY (program_id);
 
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY public.statements
+    ADD CONSTRAINT statements_pkey PRIMARY KEY (program_id, affiliate_id, period, version);
 
 ALTER TABLE ONLY public.touches
     ADD CONSTRAINT touches_pkey PRIMARY KEY (program_id, customer_id, occurred_at, "position");
@@ -379,6 +545,8 @@ ALTER TABLE ONLY vault.subject_keys
 
 CREATE INDEX balances_by_affiliate ON public.balances USING btree (program_id, generation, affiliate_id);
 
+CREATE INDEX bank_lines_by_payout ON public.bank_lines USING btree (program_id, payout_id) WHERE (payout_id <> ''::text);
+
 CREATE INDEX conversions_due ON public.conversions USING btree (program_id, status, due_at) WHERE (status = ANY (ARRAY['pending'::text, 'waiting'::text]));
 
 CREATE INDEX conversions_held ON public.conversions USING btree (program_id, affiliate_id) WHERE (status = 'held'::text);
@@ -389,9 +557,21 @@ CREATE INDEX import_lines_by_customer ON public.import_lines USING btree (progra
 
 CREATE INDEX import_matches_by_order ON public.import_matches USING btree (program_id, order_id, order_line_no);
 
+CREATE INDEX job_runs_by_due ON public.job_runs USING btree (program_id, due_at, job, attempt);
+
+CREATE INDEX job_runs_open ON public.job_runs USING btree (program_id, job) WHERE (outcome IS NULL);
+
 CREATE INDEX journal_by_credit ON public.journal USING btree (program_id, generation, credit, currency, "position", line_no);
 
 CREATE INDEX journal_by_debit ON public.journal USING btree (program_id, generation, debit, currency, "position", line_no);
+
+CREATE INDEX payouts_by_affiliate ON public.payouts USING btree (program_id, affiliate_id, currency, "position");
+
+CREATE INDEX payouts_by_run ON public.payouts USING btree (program_id, run_id, payout_id);
+
+CREATE INDEX payouts_open ON public.payouts USING btree (program_id, status) WHERE (status = ANY (ARRAY['proposed'::text, 'initiated'::text, 'unknown'::text]));
+
+CREATE INDEX statements_by_period ON public.statements USING btree (program_id, period, version, affiliate_id);
 
 CREATE TRIGGER api_keys_revoked_for_good BEFORE UPDATE ON public.api_keys FOR EACH ROW EXECUTE FUNCTION public.refuse_second_revocation();
 
@@ -402,6 +582,10 @@ ALTER TABLE public.book_events ENABLE ALWAYS TRIGGER book_events_append_only;
 CREATE TRIGGER book_events_keep BEFORE TRUNCATE ON public.book_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 ALTER TABLE public.book_events ENABLE ALWAYS TRIGGER book_events_keep;
+
+CREATE TRIGGER job_leases_only_rise BEFORE UPDATE ON public.job_leases FOR EACH ROW EXECUTE FUNCTION public.refuse_lower_fence();
+
+CREATE TRIGGER job_runs_end_once BEFORE UPDATE ON public.job_runs FOR EACH ROW EXECUTE FUNCTION public.refuse_change_of_ended_run();
 
 CREATE TRIGGER journal_append_only BEFORE UPDATE ON public.journal FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
@@ -437,7 +621,11 @@ GRANT UPDATE(amount) ON TABLE public.balances TO ledger_app;
 
 GRANT UPDATE("position") ON TABLE public.balances TO ledger_app;
 
+GRANT SELECT,INSERT,UPDATE ON TABLE public.bank_lines TO ledger_app;
+
 GRANT SELECT,INSERT ON TABLE public.book_events TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.carried_lines TO ledger_app;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.conversions TO ledger_app;
 
@@ -463,6 +651,22 @@ GRANT SELECT,INSERT ON TABLE public.import_turns TO ledger_app;
 
 GRANT UPDATE(taken_at) ON TABLE public.import_turns TO ledger_app;
 
+GRANT SELECT,INSERT ON TABLE public.job_leases TO ledger_app;
+
+GRANT UPDATE(fence) ON TABLE public.job_leases TO ledger_app;
+
+GRANT UPDATE(holder) ON TABLE public.job_leases TO ledger_app;
+
+GRANT UPDATE(taken_at) ON TABLE public.job_leases TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.job_runs TO ledger_app;
+
+GRANT UPDATE(finished_at) ON TABLE public.job_runs TO ledger_app;
+
+GRANT UPDATE(outcome) ON TABLE public.job_runs TO ledger_app;
+
+GRANT UPDATE(detail) ON TABLE public.job_runs TO ledger_app;
+
 GRANT SELECT,INSERT ON TABLE public.journal TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.log_heads TO ledger_app;
@@ -475,10 +679,42 @@ GRANT UPDATE(master_position) ON TABLE public.log_heads TO ledger_app;
 
 GRANT UPDATE(generation) ON TABLE public.log_heads TO ledger_app;
 
+GRANT SELECT,INSERT,UPDATE ON TABLE public.payout_runs TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.payouts TO ledger_app;
+
+GRANT UPDATE(status) ON TABLE public.payouts TO ledger_app;
+
+GRANT UPDATE(fee_amount) ON TABLE public.payouts TO ledger_app;
+
+GRANT UPDATE(invoice_number) ON TABLE public.payouts TO ledger_app;
+
+GRANT UPDATE(reason) ON TABLE public.payouts TO ledger_app;
+
+GRANT UPDATE(initiated_at) ON TABLE public.payouts TO ledger_app;
+
+GRANT UPDATE(initiated_position) ON TABLE public.payouts TO ledger_app;
+
+GRANT UPDATE(ended_at) ON TABLE public.payouts TO ledger_app;
+
+GRANT UPDATE(bank_line_id) ON TABLE public.payouts TO ledger_app;
+
+GRANT UPDATE("position") ON TABLE public.payouts TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.periods TO ledger_app;
+
+GRANT UPDATE(status) ON TABLE public.periods TO ledger_app;
+
+GRANT UPDATE(statement_count) ON TABLE public.periods TO ledger_app;
+
+GRANT UPDATE(line_count) ON TABLE public.periods TO ledger_app;
+
 GRANT SELECT,INSERT ON TABLE public.programs TO ledger_app;
 
 GRANT SELECT ON TABLE public.schema_migrations TO ledger_app;
 GRANT SELECT ON TABLE public.schema_migrations TO ledger_reader;
+
+GRANT SELECT,INSERT ON TABLE public.statements TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.touches TO ledger_app;
 

@@ -81,6 +81,22 @@ class MemoryView:
         seen = self.last_clicks.get((customer_id, offer_id))
         return seen if seen is not None and seen.occurred_at <= until else None
 
+    def payable(self, affiliate_id: str, currency: str) -> int:
+        return -sum(
+            line.amount * ((line.debit == account) - (line.credit == account))
+            for _, event, _ in self.log
+            for line in postings.postings(event)
+            if line.currency == currency and (account := f"liability:{affiliate_id}:payable")
+        )
+
+    def proposed_payouts(self, affiliate_id: str, currency: str) -> list[tuple[str, str]]:
+        states = {key: self.state(key) for key, _, _ in self.log if key.startswith("payout:")}
+        return [
+            (s.proposed.payout_id, s.proposed.run_id)
+            for s in states.values()
+            if s.status == "proposed" and (s.proposed.affiliate_id, s.proposed.currency) == (affiliate_id, currency)
+        ]
+
     def answered_at(self, key: str, *types: type[Event]) -> int:
         found = [command for k, event, command in self.log if k == key and isinstance(event, types)]
         return max((at for at, (k, _, c) in enumerate(self.log, 1) if found and k == key and c == found[-1]), default=0)

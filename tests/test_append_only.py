@@ -29,6 +29,8 @@ MAY_UPDATE = {
     "followers": {"*"},
     "import_files": {"totals", "state"},
     "import_turns": {"taken_at"},
+    "job_leases": {"fence", "holder", "taken_at"},
+    "job_runs": {"finished_at", "outcome", "detail"},
 }
 # Erasing a person is deleting a key; an import clears its own workbench.
 MAY_DELETE = {"subject_keys", "import_lines", "import_invoices"}

@@ -103,7 +103,7 @@ def read(ledger: CommissionLedger, clock: Clock) -> None:
 
 PER_PROGRAM = re.compile(
     r"\b(programs|log_heads|\w+_events|journal|balances|conversions|directory|touches|followers|api_keys|subject_keys"
-    r"|import_\w+|reader\.\w+)\b"
+    r"|import_\w+|job_\w+|reader\.\w+)\b"
 )
 # What an engine distributed by program_id would refuse, or answer differently from one machine.
 FORBIDDEN = re.compile(
@@ -231,7 +231,7 @@ LINT = {
     "a trigger that does more than refuse": """
         SELECT tgrelid::regclass::text || '.' || tgname FROM pg_trigger
          WHERE NOT tgisinternal AND tgfoid::regproc::text NOT IN ('refuse_change', 'refuse_delete_of_live_line',
-             'refuse_second_revocation')""",
+             'refuse_second_revocation', 'refuse_change_of_ended_run', 'refuse_lower_fence')""",
 }
 EXEMPT = {"schema_migrations", "schema_migrations_pkey"}
 

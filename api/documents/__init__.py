@@ -24,6 +24,7 @@ from api.documents.books import (
     StoryEvent,
     TrialBalance,
 )
+from api.documents.jobs import JobRunDocument, JobRuns
 from api.documents.problems import FieldError, Position, Problem
 from api.documents.records import (
     AdjustmentAnswer,
@@ -75,6 +76,8 @@ __all__ = [
     "Exceptions",
     "Explanation",
     "FieldError",
+    "JobRunDocument",
+    "JobRuns",
     "Kept",
     "KeyAnswer",
     "KeyDocument",

@@ -13,7 +13,8 @@ import click
 import psycopg
 import psycopg_pool
 
-from ledger.cli import demo, importing, money, operating, records
+from ledger.backup.manifest import BackupRefused
+from ledger.cli import backups, demo, importing, money, operating, records, working
 from ledger.domain.errors import Refusal
 from ledger.imports.errors import ImportRefused
 from ledger.store.database import StartupRefused
@@ -22,7 +23,16 @@ from ledger.store.log import UnknownProgram
 from ledger.store.migrate import MigrationError
 from ledger.store.vault import MasterKeyMissing
 
-EXPECTED = (Refusal, ImportRefused, StartupRefused, EmbeddedServerError, MigrationError, MasterKeyMissing, OSError)
+EXPECTED = (
+    Refusal,
+    ImportRefused,
+    BackupRefused,
+    StartupRefused,
+    EmbeddedServerError,
+    MigrationError,
+    MasterKeyMissing,
+    OSError,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -33,8 +43,9 @@ def cli() -> None:
     """
 
 
-for command in (*demo.COMMANDS, *operating.COMMANDS, *records.COMMANDS, *money.COMMANDS, *importing.COMMANDS):
-    cli.add_command(command)
+for verbs in (demo, operating, records, money, importing, backups, working):
+    for command in verbs.COMMANDS:
+        cli.add_command(command)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

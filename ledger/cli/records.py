@@ -23,7 +23,7 @@ from ledger.domain.errors import SamePerson
 from ledger.domain.event import Answer
 from ledger.domain.ids import program_id
 from ledger.domain.offer import PublishOffer, PublishTerms
-from ledger.domain.program import OpenProgram
+from ledger.domain.program import PAYOUT_METHOD_WAIT_HOURS, OpenProgram
 from ledger.service import Service, open_service
 from ledger.store.log import last_position
 
@@ -41,10 +41,19 @@ def program() -> None:
 @click.argument("program", metavar="ID")
 @click.option("--currency", required=True, metavar="CODE", help="Meant where no currency is named (ISO 4217).")
 @click.option("--zone", default="UTC", show_default=True, help="The time zone of the program's days.")
+@click.option(
+    "--payout-method-wait-hours",
+    type=click.IntRange(0, 720),
+    default=PAYOUT_METHOD_WAIT_HOURS,
+    show_default=True,
+    help="Hours from the approval of a payout method until payouts go there.",
+)
 @operator_option
-def open_(program: str, currency: str, zone: str, by: str | None) -> None:
+def open_(program: str, currency: str, zone: str, payout_method_wait_hours: int, by: str | None) -> None:
     """Open the books of program ID (1-64 of A-Z a-z 0-9 . _ -). Again with the same settings changes nothing."""
-    command = OpenProgram(program=program, currency=currency, zone=zone)
+    command = OpenProgram(
+        program=program, currency=currency, zone=zone, payout_method_wait_hours=payout_method_wait_hours
+    )
     with open_service() as service:
         answer = service.ledger.open_program(command, meta(by))
     _done(answer, f"program {program} is open, in {currency}")

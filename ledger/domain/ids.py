@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from hashlib import sha1
+from hashlib import sha1, sha256
 from typing import Annotated
 from uuid import NAMESPACE_URL, UUID, SafeUUID, uuid5
 
@@ -111,3 +111,10 @@ def check_pseudonym(field: str, value: str) -> str:
     if "@" in value:
         raise InvalidInput(field, "must be a pseudonymous id, not an e-mail address")
     return value
+
+
+def fitted(whole: str, longest: int = 128) -> str:
+    """An id of our own making, its end replaced by a digest where it is too long for one."""
+    if len(whole) <= longest:
+        return whole
+    return f"{whole[: longest - 33]}#{sha256(whole.encode()).hexdigest()[:32]}"

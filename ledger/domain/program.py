@@ -14,6 +14,7 @@ from ledger.domain.ids import check_slug
 from ledger.domain.view import Needs, View
 
 CLICK_WAIT_HOURS = 72
+PAYOUT_METHOD_WAIT_HOURS = 72
 
 
 class ProgramOpened(Event, frozen=True):
@@ -23,15 +24,18 @@ class ProgramOpened(Event, frozen=True):
     currency: str
     zone: str = "UTC"
     click_wait_hours: int = CLICK_WAIT_HOURS
+    payout_method_wait_hours: int = PAYOUT_METHOD_WAIT_HOURS
 
 
 class ProgramState(Struct):
-    """currency: where none is named; zone: of its days; click_wait_hours: for a click not seen yet."""
+    """currency: where none is named; zone: of its days; click_wait_hours: for a click not seen yet;
+    payout_method_wait_hours: from the approval of a payout method until it is in force."""
 
     program: str
     currency: str
     zone: str
     click_wait_hours: int
+    payout_method_wait_hours: int
 
 
 def key(program: str) -> str:
@@ -42,7 +46,9 @@ def key(program: str) -> str:
 def fold(state: ProgramState | None, event: Event) -> ProgramState:
     """ProgramState after an event."""
     assert isinstance(event, ProgramOpened)
-    return ProgramState(event.program, event.currency, event.zone, event.click_wait_hours)
+    return ProgramState(
+        event.program, event.currency, event.zone, event.click_wait_hours, event.payout_method_wait_hours
+    )
 
 
 class OpenProgram(Command, frozen=True):
@@ -53,6 +59,7 @@ class OpenProgram(Command, frozen=True):
     currency: str
     zone: str = "UTC"
     click_wait_hours: int = CLICK_WAIT_HOURS
+    payout_method_wait_hours: int = PAYOUT_METHOD_WAIT_HOURS
 
     def __post_init__(self) -> None:
         check_slug("program", self.program)
@@ -61,6 +68,8 @@ class OpenProgram(Command, frozen=True):
             ZoneInfo(self.zone)
         except (ZoneInfoNotFoundError, ValueError):
             raise InvalidInput("zone", "must be a time zone's name such as Europe/London") from None
+        if not 0 <= self.payout_method_wait_hours <= 720:
+            raise InvalidInput("payout_method_wait_hours", "must be from 0 to 720 hours")
 
     def needs(self) -> Needs:
         """The program's own stream."""
@@ -70,7 +79,8 @@ class OpenProgram(Command, frozen=True):
         """ProgramOpened, once. Raises DiffersFromOriginal."""
         body = {"program": self.program, "currency": self.currency, "zone": self.zone}
         if (was := view.program) is not None:
-            differs = [f for f in ("currency", "zone", "click_wait_hours") if getattr(was, f) != getattr(self, f)]
+            settings = ("currency", "zone", "click_wait_hours", "payout_method_wait_hours")
+            differs = [f for f in settings if getattr(was, f) != getattr(self, f)]
             if differs:
                 raise DiffersFromOriginal(f"program {self.program}", differs)
             return Decision([], Answer("unchanged", body, view.answered_at(key(self.program), ProgramOpened)))
@@ -79,5 +89,6 @@ class OpenProgram(Command, frozen=True):
             currency=self.currency,
             zone=self.zone,
             click_wait_hours=self.click_wait_hours,
+            payout_method_wait_hours=self.payout_method_wait_hours,
         )
         return Decision([(key(self.program), opened)], Answer("recorded", body))

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 class Needs(Struct):
     """What a command will look at, so that a batch of commands can load it in a few statements.
 
-    streams: "kind:external-id" of the books; clicks: click ids; customers: (customer_id, offer_id, not after).
+    streams: "kind:external-id" of the books; clicks: click ids; customers: (customer_id, offer_id, not after);
+    payables: (affiliate_id, currency).
     A need that was not named is still answered, one statement at a time.
     """
 
     streams: list[str]
     clicks: list[str] = []
     customers: list[tuple[str, str, datetime]] = []
+    payables: list[tuple[str, str]] = []
 
 
 class View(Protocol):
@@ -72,6 +74,12 @@ class View(Protocol):
 
     def last_click(self, customer_id: str, offer_id: str, until: datetime) -> ClickSeen | None:
         """The customer's last recorded click on the offer at or before an instant."""
+
+    def payable(self, affiliate_id: str, currency: str) -> int:
+        """What is payable to an affiliate now, minor units; below zero it owes."""
+
+    def proposed_payouts(self, affiliate_id: str, currency: str) -> list[tuple[str, str]]:
+        """(payout id, run id) of the affiliate's payouts that are proposed and neither excluded nor initiated."""
 
     def answered_at(self, key: str, *types: type[Event]) -> int:
         """The newest event of these types in a stream: the position of the last event that the same command

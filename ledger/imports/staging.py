@@ -66,7 +66,7 @@ def stage(
         cur.execute(QUERIES["select_unfinished"], file.params)
         if cur.fetchone() is not None:
             return False
-        _copy_lines(cur, file, path, mapping, progress)
+        copy_lines(cur, file, path, mapping, progress)
         cur.execute(QUERIES["insert_invoices"], file.params)
         _check(cur, file, path)
         _match(conn, cur, file, progress)
@@ -84,7 +84,8 @@ def stage(
     return True
 
 
-def _copy_lines(cur: Rows, file: ImportFile, path: Path, mapping: Mapping, progress: Progress) -> None:
+def copy_lines(cur: Rows, file: ImportFile, path: Path, mapping: Mapping, progress: Progress) -> None:
+    """Bring a file's lines in. Raises ImportRefused."""
     columns = (
         "program_id, import_id, line_no, invoice, kind, sku, customer_id, quantity, price, amount, occurred_at,"
         " affiliate_id, fact"
@@ -134,7 +135,7 @@ def _match(conn: Connection[TupleRow], cur: Rows, file: ImportFile, progress: Pr
         parts = match((Candidate(*row) for row in candidates), places)
         done = 0
         while some := list(islice(parts, ROWS_AT_ONCE)):
-            _copy_parts(cur, file.program_id, some)
+            copy_parts(cur, file.program_id, some)
             done += len(some)
             progress("refunds matched", done, None)
     with conn.cursor("taken_back") as taken:
@@ -145,7 +146,8 @@ def _match(conn: Connection[TupleRow], cur: Rows, file: ImportFile, progress: Pr
             _copy_reversals(cur, file, some_orders)
 
 
-def _copy_parts(cur: Rows, program_id: UUID, parts: Iterable[Part]) -> None:
+def copy_parts(cur: Rows, program_id: UUID, parts: Iterable[Part]) -> None:
+    """Keep which part of a refund line was matched to which line of an order."""
     columns = "program_id, refund_invoice, refund_ordinal, part_no, order_id, order_line_no, quantity, amount"
     with cur.copy(f"COPY import_matches ({columns}) FROM STDIN") as copy:
         for part in parts:

@@ -16,7 +16,7 @@ import msgspec
 
 from ledger import sql
 from ledger.domain.event import Recorded
-from ledger.domain.postings import Transfer, postings
+from ledger.domain.postings import Transfer, owner, postings
 from ledger.store.copy import BINARY_HEADER, BINARY_TRAILER, MICROSECOND, PG_EPOCH
 from ledger.store.log import Rows, last_position, position_at
 
@@ -64,14 +64,6 @@ class RunningBalances:
             yield Line(position, line_no, transfer, recorded_at, after_debit, after_credit)
 
 
-def owner(account: str) -> str:
-    """The affiliate an account belongs to, '' for the program's own."""
-    kind, _, rest = account.partition(":")
-    if kind == "liability":
-        return rest.partition(":")[0]
-    return rest.removeprefix("bank:") if kind == "asset" else ""
-
-
 def post(
     cur: Rows,
     program_id: UUID,
@@ -102,17 +94,16 @@ def _load_missing(
     missing = wanted.difference(amounts)
     if not missing:
         return
-    cur.execute(
-        QUERIES["select_balances"],
-        {
-            "program_id": program_id,
-            "generation": generation,
-            "accounts": sorted({account for account, _ in missing}),
-        },
-    )
-    for account, currency, amount in cur:
-        running.stored.add((account, currency))
-        amounts.setdefault((account, currency), amount)
+    for account, amount in amounts_now(cur, program_id, generation, {account for account, _ in missing}).items():
+        running.stored.add(account)
+        amounts.setdefault(account, amount)
+
+
+def amounts_now(cur: Rows, program_id: UUID, generation: int, accounts: Iterable[str]) -> dict[Account, int]:
+    """What some accounts hold, in every currency. The caller holds the head's lock."""
+    params = {"program_id": program_id, "generation": generation, "accounts": sorted(accounts)}
+    cur.execute(QUERIES["select_balances"], params)
+    return {(account, currency): amount for account, currency, amount in cur}
 
 
 def insert_lines(cur: Rows, program_id: UUID, generation: int, lines: Sequence[Line]) -> None:
@@ -253,13 +244,10 @@ def all_owed(rows: Iterable[tuple[str, str, int]]) -> list[dict[str, Any]]:
     """Every affiliate's balance by currency: the document that `ledger balances --json` prints."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for account, currency, amount in rows:
-        kind, _, rest = account.partition(":")
-        if kind == "liability":
-            affiliate_id, _, field = rest.rpartition(":")
-        elif kind == "asset":
-            affiliate_id, field = rest.removeprefix("bank:"), "paid"
-        else:
+        affiliate_id = owner(account)
+        if not affiliate_id:
             continue
+        field = account.rpartition(":")[2] if account.startswith("liability:") else "paid"
         empty = {"affiliate_id": affiliate_id, "currency": currency} | dict.fromkeys(BALANCE_FIELDS, 0)
         found.setdefault((affiliate_id, currency), empty)[field] = -amount
     return [found[key] for key in sorted(found)]

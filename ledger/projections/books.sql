@@ -66,7 +66,7 @@ SELECT known.account, known.currency,
 -- An affiliate's lines behind a cursor, oldest first: a few from each of its accounts, merged. A line between two of
 -- its own accounts is found by its debit.
 SELECT j.position, j.line_no, j.debit, j.credit, j.amount, j.currency, j.effective_at, j.recorded_at,
-       e.topic, coalesce(e.state::jsonb ->> 'order_id', e.state::jsonb ->> 'adjustment_id')
+       e.topic, coalesce(e.state::jsonb ->> 'order_id', e.state::jsonb ->> 'adjustment_id', e.state::jsonb ->> 'payout_id')
   FROM (SELECT account, currency, generation FROM balances
          WHERE program_id = %(program_id)s AND affiliate_id = %(affiliate_id)s
            AND generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')) own
@@ -79,7 +79,7 @@ SELECT j.position, j.line_no, j.debit, j.credit, j.amount, j.currency, j.effecti
        (SELECT * FROM journal
          WHERE program_id = %(program_id)s AND generation = own.generation AND credit = own.account
            AND currency = own.currency AND (position, line_no) > (%(position)s, %(line_no)s)
-           AND debit LIKE 'expense:%%'
+           AND (debit LIKE 'expense:%%' OR debit LIKE 'tax:%%')
          ORDER BY position, line_no LIMIT %(limit)s)) j
   JOIN book_events e ON e.program_id = %(program_id)s AND e.position = j.position
  ORDER BY j.position, j.line_no

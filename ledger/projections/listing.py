@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from ledger.domain import exceptions
-from ledger.domain.event import Recorded
+from ledger.domain.breaks import BreakOpened, BreakReopened
+from ledger.domain.event import Event, Recorded
 from ledger.domain.exceptions import ExceptionRaised, ExceptionResolved
 from ledger.projections.directory import Entry
 
@@ -32,7 +33,9 @@ def directory_entries(streams: Iterable[Touched]) -> list[Entry]:
         if stream.kind in _DESCRIBE:
             status, type_, affiliate_id = _DESCRIBE[stream.kind](stream.state)
             record_id = stream.key.partition(":")[2]
-            position = stream.records[-1].position
+            # a break's is that of its newest opening, from which its age counts
+            counts = (BreakOpened, BreakReopened) if stream.kind == "break" else Event
+            position = next(r.position for r in reversed(stream.records) if isinstance(r.body, counts))
             entries.append(Entry(stream.kind, record_id, stream.id, status, type_, affiliate_id, position))
         fresh = stream.records[-stream.fresh :]
         if any(isinstance(r.body, ExceptionRaised | ExceptionResolved) for r in fresh):
@@ -59,4 +62,12 @@ _DESCRIBE: dict[str, Any] = {
     "coupon": lambda s: ("assigned", "", s.assignments[-1].affiliate_id),
     "adjustment": lambda s: (s.status, s.proposed.kind, s.proposed.affiliate_id),
     "key": lambda s: ("revoked" if s.revoked else "issued", s.issued.role, s.issued.affiliate_id),
+    # whether an approved method waits or is in force is a matter of the instant: PayoutMethodState.status_at
+    "payout_method": lambda s: (s.status, s.latest.method if s.latest else "", s.affiliate_id),
+    "paying_account": lambda s: ("set", "", ""),
+    "tax_rules": lambda s: ("proposed" if s.proposed else "published" if s.published else "no_rules", "", ""),
+    "tax_profile": lambda s: ("recorded", s.tax_status, s.affiliate_id),
+    "notice": lambda s: (s.status, s.queued.template, s.queued.affiliate_id),
+    "break": lambda s: (s.status, s.opened.type, s.opened.affiliate_id),
+    "dispute": lambda s: (s.status, "", s.opened.affiliate_id),
 }

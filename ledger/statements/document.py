@@ -12,27 +12,9 @@ from hashlib import sha256
 import msgspec
 from msgspec import Struct
 
-BUCKETS = ("pending", "held", "payable", "in_transit", "paid")
+from ledger.domain.statement import Buckets, Section
 
-
-class Buckets(Struct, frozen=True, kw_only=True):
-    """Minor units by bucket, as the affiliate reads them: above zero it is owed, or (paid) was paid."""
-
-    pending: int = 0
-    held: int = 0
-    payable: int = 0
-    in_transit: int = 0
-    paid: int = 0
-
-
-class Section(Struct, frozen=True, kw_only=True):
-    """One currency of a statement. opening + what the lines moved = closing, bucket by bucket."""
-
-    currency: str
-    opening: Buckets
-    closing: Buckets
-    line_count: int
-    late_count: int
+BUCKETS = Buckets.__struct_fields__
 
 
 class StatementLine(Struct, frozen=True, kw_only=True):

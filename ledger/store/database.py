@@ -247,6 +247,12 @@ def preflight(conn: Connection) -> None:
     if conn.info.server_version // 10_000 < OLDEST_SERVER:
         found = conn.info.parameter_status("server_version")
         raise StartupRefused(f"PostgreSQL {OLDEST_SERVER} or newer is needed, this is {found}")
+    # First: while a restore is under way, everything else may look wrong, too.
+    row = conn.execute("SELECT to_regnamespace('restoring') IS NOT NULL").fetchone()
+    if row and row[0]:
+        raise StartupRefused(
+            "a restore into this database has not ended, so nothing is proven: run the same `ledger restore` again"
+        )
     objections = [*_durability(conn), *_rights(conn), *_patience(conn), *_schema(conn)]
     if objections:
         raise StartupRefused("; ".join(objections))

@@ -43,7 +43,7 @@ def find_programs(env: Mapping[str, str], major: int | None = None) -> Programs:
     Raises EmbeddedServerError when nothing fits, naming what was found.
     """
     seen: list[str] = []
-    for folder in _candidates(env):
+    for folder in candidates(env):
         found = _major_of(folder)
         if found is None:
             continue
@@ -59,7 +59,8 @@ def find_programs(env: Mapping[str, str], major: int | None = None) -> Programs:
     )
 
 
-def _candidates(env: Mapping[str, str]) -> Iterator[Path]:
+def candidates(env: Mapping[str, str]) -> Iterator[Path]:
+    """The `bin` folders to look into, the best first; LEDGER_PG_BIN alone where it is set."""
     if named := env.get("LEDGER_PG_BIN"):
         # Named by hand: taking another one silently would be a surprise.
         yield Path(named).absolute()

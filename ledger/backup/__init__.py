@@ -1,0 +1,1 @@
+"""Backups: the whole database in one snapshot, its personal-data keys apart; and restores that prove themselves."""

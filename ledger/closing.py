@@ -1,0 +1,231 @@
+"""Closing a period: freeze the cut in one small command, then issue every affiliate's statement from it.
+
+Whatever is recorded after the cut cannot change what it says, so the long part needs no lock, can be interrupted
+anywhere, and comes out the same when it is run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from hashlib import sha256
+from uuid import UUID
+
+from ledger.application import CommissionLedger, Progress
+from ledger.desk import Meta
+from ledger.domain.errors import NotFound, Refusal
+from ledger.domain.event import Answer
+from ledger.domain.ids import stream_id
+from ledger.domain.period import ClosePeriod, FinishClose, ReissuePeriod, StatementTotal
+from ledger.domain.program import ProgramOpened
+from ledger.domain.program import key as program_key
+from ledger.domain.statement import Buckets, IssueStatement, Section, StatementIssued
+from ledger.projections import periods
+from ledger.projections.periods import Cut, Totals
+from ledger.statements.document import StatementHead, StatementLine, canonical
+from ledger.store import log
+from ledger.store.log import Rows, UnknownProgram
+
+STATEMENTS_AT_ONCE = 1000
+
+
+class DoesNotAddUp(Exception):
+    """The statements and the journal say different sums: nothing was stated. The message names the first one."""
+
+
+def close_period(
+    ledger: CommissionLedger, program: str, period: str, meta: Meta, ends_at: datetime | None = None
+) -> Iterator[Progress]:
+    """Close a period and issue its statements. Yields after each commit; run again it goes on, and once all is done
+    it changes nothing. Raises Refusal, DoesNotAddUp."""
+    ledger.execute(program, ClosePeriod(period=period, ends_at=ends_at), meta)
+    yield from issue_statements(ledger, program, period, meta)
+
+
+def reissue_period(
+    ledger: CommissionLedger, program: str, period: str, version: int, reason: str, meta: Meta
+) -> Iterator[Progress]:
+    """Issue a new version of the statements of those who have new lines. Raises Refusal, DoesNotAddUp."""
+    ledger.execute(program, ReissuePeriod(period=period, version=version, reason=reason), meta)
+    yield from issue_statements(ledger, program, period, meta)
+
+
+def issue_statements(ledger: CommissionLedger, program: str, period: str, meta: Meta) -> Iterator[Progress]:
+    """Issue what is missing of the newest version of a closed period."""
+    with ledger.reading(program) as (cur, id_):
+        # A long piece of work, but a finite one.
+        cur.execute("SET LOCAL statement_timeout = '2h'")
+        cut = periods.cut(cur, id_, period)
+        if cut is None:
+            raise NotFound(f"period {period} is not closed")
+        if cut.status == "closed":
+            return
+        periods.carry(cur, id_, cut)
+        cur.connection.commit()
+        cur.execute("SET LOCAL statement_timeout = '2h'")
+        done = 0
+        batch: list[IssueStatement] = []
+        for statement in _statements(ledger, cur, id_, program, cut):
+            batch.append(IssueStatement(statement=statement))
+            if len(batch) >= STATEMENTS_AT_ONCE:
+                done += _issue(ledger, program, batch, meta)
+                yield Progress(done, None)
+        done += _issue(ledger, program, batch, meta)
+    yield Progress(done, None)
+    _finish(ledger, program, cut, meta)
+
+
+def _issue(ledger: CommissionLedger, program: str, batch: list[IssueStatement], meta: Meta) -> int:
+    for outcome in ledger.execute_many(program, batch, meta):
+        if isinstance(outcome, Refusal):
+            raise outcome
+    issued = len(batch)
+    batch.clear()
+    return issued
+
+
+def _statements(ledger: CommissionLedger, cur: Rows, id_: UUID, program: str, cut: Cut) -> Iterator[StatementIssued]:
+    """The statements that a version lacks, in the order of affiliate ids."""
+    zone = zone_of(ledger, program)
+    openings = periods.openings(cur, id_, cut.starts_at)
+    issued = periods.issued_to(cur, id_, cut.period, cut.version)
+    if cut.version > 1:
+        before = periods.cut(cur, id_, cut.period, cut.version - 1)
+        assert before is not None
+        for affiliate_id in sorted(set(periods.changed_since(cur, id_, before.position, cut)) - issued):
+            lines = periods.lines_of(cur, id_, affiliate_id, periods.bounds(cut), cut.starts_at)
+            yield _statement(program, zone, cut, affiliate_id, openings.get(affiliate_id, {}), lines)
+        return
+    owed = {who for who, opening in openings.items() if any(_owes(one) for one in opening.values())}
+    for affiliate_id, lines in periods.lines_by_affiliate(cur, id_, periods.bounds(cut), cut.starts_at):
+        owed.discard(affiliate_id)
+        if affiliate_id not in issued:
+            yield _statement(program, zone, cut, affiliate_id, openings.get(affiliate_id, {}), lines)
+    for affiliate_id in sorted(owed - issued):
+        yield _statement(program, zone, cut, affiliate_id, openings[affiliate_id], iter(()))
+
+
+def _owes(closing: Buckets) -> bool:
+    """Whether anything is still owed either way: who was only paid once needs no statement of it every month."""
+    return bool(closing.pending or closing.held or closing.payable or closing.in_transit)
+
+
+def zone_of(ledger: CommissionLedger, program: str) -> str:
+    """The zone of a program's days. Raises UnknownProgram."""
+    with ledger.reading(program) as (cur, id_):
+        events = list(log.select_streams(cur, id_, [stream_id(id_, program_key(program))]))
+    for event in events:
+        if isinstance(event.body, ProgramOpened):
+            return event.body.zone
+    raise UnknownProgram(program)
+
+
+def _statement(
+    program: str,
+    zone: str,
+    cut: Cut,
+    affiliate_id: str,
+    opening: dict[str, Buckets],
+    lines: Iterator[StatementLine],
+) -> StatementIssued:
+    """Lines are kept until the sums, which come first in the canonical form, are known: one affiliate's at a time."""
+    kept = list(lines)
+    sections = sections_of(opening, kept)
+    head = head_of(program, zone, cut, affiliate_id, sections)
+    made = sha256()
+    for piece in canonical(head, kept):
+        made.update(piece)
+    return StatementIssued(
+        affiliate_id=affiliate_id,
+        period=cut.period,
+        version=cut.version,
+        cut_position=cut.position,
+        starts_at=cut.starts_at,
+        ends_at=cut.ends_at,
+        sections=sections,
+        hash=made.hexdigest(),
+    )
+
+
+def head_of(program: str, zone: str, cut: Cut, affiliate_id: str, sections: list[Section]) -> StatementHead:
+    """A statement's head."""
+    return StatementHead(
+        affiliate_id=affiliate_id,
+        ends_at=cut.ends_at,
+        period=cut.period,
+        position=cut.position,
+        program=program,
+        sections=sections,
+        starts_at=cut.starts_at,
+        version=cut.version,
+        zone=zone,
+    )
+
+
+def sections_of(opening: dict[str, Buckets], lines: list[StatementLine]) -> list[Section]:
+    """A section a currency, in the order of codes: what was there, what the lines moved, what is there."""
+    moved: dict[str, dict[str, int]] = {currency: {} for currency in opening}
+    count: dict[str, int] = {}
+    late: dict[str, int] = {}
+    for line in lines:
+        currency = line.currency
+        buckets = moved.setdefault(currency, {})
+        buckets[line.source] = buckets.get(line.source, 0) - line.amount
+        buckets[line.target] = buckets.get(line.target, 0) + line.amount
+        count[currency] = count.get(currency, 0) + 1
+        late[currency] = late.get(currency, 0) + line.late
+    made = []
+    for currency in sorted(moved):
+        before = opening.get(currency, Buckets())
+        after = {
+            bucket: getattr(before, bucket) + moved[currency].get(bucket, 0) for bucket in Buckets.__struct_fields__
+        }
+        made.append(
+            Section(
+                currency=currency,
+                opening=before,
+                closing=Buckets(**after),
+                line_count=count.get(currency, 0),
+                late_count=late.get(currency, 0),
+            )
+        )
+    return made
+
+
+def _finish(ledger: CommissionLedger, program: str, cut: Cut, meta: Meta) -> Answer:
+    """Compare the sum of the statements with the journal's, then state it."""
+    with ledger.reading(program) as (cur, id_):
+        cur.execute("SET LOCAL statement_timeout = '2h'")
+        found = periods.newest_hashes(cur, id_, cut.period, cut.version)
+        opening = periods.closing_totals(cur, id_, cut.starts_at) if cut.starts_at is not None else {}
+        closing = periods.closing_totals(cur, id_, cut.ends_at)
+        control = periods.control_totals(cur, id_, cut)
+    _must_add_up(cut, closing, control)
+    digest = sha256()
+    for _, _, hash_ in found:
+        digest.update(f"{hash_}\n".encode())
+    places = sorted(opening.keys() | closing.keys())
+    totals = [
+        StatementTotal(currency=c, bucket=b, opening=opening.get((c, b), 0), closing=closing.get((c, b), 0))
+        for c, b in places
+    ]
+    command = FinishClose(
+        period=cut.period,
+        version=cut.version,
+        statement_count=len(found),
+        line_count=sum(lines for _, lines, _ in found),
+        totals=totals,
+        digest=digest.hexdigest(),
+    )
+    return ledger.execute(program, command, meta)
+
+
+def _must_add_up(cut: Cut, statements: Totals, journal: Totals) -> None:
+    for place in sorted(statements.keys() | journal.keys()):
+        said, expected = statements.get(place, 0), journal.get(place, 0)
+        if said != expected:
+            currency, bucket = place
+            raise DoesNotAddUp(
+                f"period {cut.period}: the statements close with {said} {currency} {bucket} in minor units,"
+                f" the journal with {expected}"
+            )
