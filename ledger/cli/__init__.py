@@ -14,7 +14,7 @@ import psycopg
 import psycopg_pool
 
 from ledger.backup.manifest import BackupRefused
-from ledger.cli import backups, demo, importing, money, operating, records, working
+from ledger.cli import backups, demo, importing, money, operating, reconciling, records, working
 from ledger.domain.errors import Refusal
 from ledger.imports.errors import ImportRefused
 from ledger.store.database import StartupRefused

@@ -155,7 +155,7 @@ class RecordNoticeFailed(Command, frozen=True):
     def decide(self, view: View) -> Decision:
         """NoticeFailed with the instant of the next attempt, or none when it is given up. Raises NotFound."""
         stream, state = key(self.notice_id), _found(view, self.notice_id)
-        if False:
+        if self.attempt <= state.attempts or state.status != "queued":
             at = view.answered_at(stream, NoticeFailed, NoticeSent)
             return Decision([], Answer("unchanged", {"notice_id": self.notice_id, "status": state.status}, at))
         retry_at = None

@@ -116,7 +116,7 @@ class RunState(Struct):
     initiation: PayoutRunInitiationBegun | None = None
     initiated: PayoutRunInitiated | None = None
     files: list[FileFacts] = []
-    left_out_count: int = 0
+    left_out: set[str] = set()  # affiliate ids
 
     @property
     def open(self) -> bool:
@@ -200,7 +200,7 @@ def fold(state: SeriesState | None, event: Event) -> SeriesState:
         case PayoutFilesRendered():
             one.files = event.files
         case PayoutsLeftOut():
-            one.left_out_count += len(event.left_out)
+            one.left_out.update(affiliate_id for affiliate_id, _, _ in event.left_out)
     return state
 
 

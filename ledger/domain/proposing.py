@@ -118,6 +118,8 @@ class ProposePayouts(Command, frozen=True):
         drafts: list[Draft] = []
         left_out: list[tuple[str, int, str]] = []
         for affiliate_id, owed in self.owed:
+            if affiliate_id in begun.left_out:
+                continue  # decided before an interruption
             line = _line(view, begun.begun, affiliate_id, owed)
             if isinstance(line, PayoutProposed):
                 drafts.append((payout.key(line.payout_id), line))
@@ -204,11 +206,11 @@ class FinishProposal(Command, frozen=True):
                 payout_count=self.payout_count,
                 amount=self.amount,
                 transfer_amount=self.transfer_amount,
-                left_out_count=state.left_out_count,
+                left_out_count=len(state.left_out),
                 hash=self.hash,
             )
         else:
-            event = PayoutRunEmpty(run_id=self.run_id, left_out_count=state.left_out_count)
+            event = PayoutRunEmpty(run_id=self.run_id, left_out_count=len(state.left_out))
         return Decision([(stream, event)], Answer("recorded", {"run_id": self.run_id, "status": STATUS[type(event)]}))
 
 

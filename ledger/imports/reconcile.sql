@@ -134,29 +134,31 @@ WITH kept AS (
            t.sold IS NOT NULL OR (t.order_id IS NULL AND EXISTS (
                SELECT 1 FROM import_invoices i WHERE i.program_id = %(program_id)s AND i.import_id = %(import_id)s
                   AND i.invoice = c.order_id)) AS in_file,
-           CASE WHEN t.order_id IS NULL THEN 0 ELSE least(t.worth, coalesce(t.sold, c.amount)) END AS there
+           coalesce(t.worth, 0) AS worth, coalesce(t.sold, c.amount) AS sold
       FROM there t
       FULL JOIN (SELECT * FROM conversions WHERE program_id = %(program_id)s) c ON c.order_id = t.order_id
      WHERE c.order_id IS NOT NULL AND c.currency = %(currency)s
        AND (t.order_id IS NOT NULL OR c.reversed_amount > 0)
 )
-SELECT * FROM (
-    SELECT CASE WHEN b.there > back.here THEN 'refunded_there' ELSE 'refunded_here' END, b.order_id, b.affiliate_id,
-           back.here, b.there, b.currency,
-           CASE WHEN b.there > back.here THEN b.occurred_at ELSE back.occurred_at END AS occurred_at,
-           coalesce(b.known OR b.there - back.here = (SELECT u.amount FROM unapplied u WHERE u.order_id = b.order_id),
-                    false) AS known,
-           b.in_file
-      FROM both_sides b
-     CROSS JOIN LATERAL (
-           SELECT coalesce(sum((e.state::jsonb ->> 'sale_amount')::bigint), 0)::bigint AS here,
-                  max((e.state::jsonb ->> 'effective_at')::timestamptz) AS occurred_at
-             FROM book_events e
-            WHERE e.program_id = %(program_id)s AND e.originator_id = b.originator_id
-              AND e.topic = 'ConversionReversed'
-              AND (e.state::jsonb ->> 'effective_at')::timestamptz >= %(since)s
-              AND (e.state::jsonb ->> 'effective_at')::timestamptz < %(until)s OFFSET 0) back
-     WHERE b.there <> back.here) different
+SELECT CASE WHEN d.there > d.here THEN 'refunded_there' ELSE 'refunded_here' END, d.order_id, d.affiliate_id, d.here,
+       d.there, d.currency, CASE WHEN d.there > d.here THEN d.there_at ELSE d.here_at END AS occurred_at,
+       coalesce(d.known OR d.there - d.here = (SELECT u.amount FROM unapplied u WHERE u.order_id = d.order_id), false),
+       d.in_file
+  FROM (SELECT b.order_id, b.affiliate_id, b.currency, b.known, b.in_file, b.occurred_at AS there_at,
+               back.occurred_at AS here_at, back.here, least(b.worth, greatest(b.sold - back.before, 0)) AS there
+          FROM both_sides b
+         CROSS JOIN LATERAL (
+               -- what was given back before the span is not there to be given back in it
+               SELECT coalesce(sum(v.amount) FILTER (WHERE v.at >= %(since)s), 0)::bigint AS here,
+                      coalesce(sum(v.amount) FILTER (WHERE v.at < %(since)s), 0)::bigint AS before,
+                      max(v.at) AS occurred_at
+                 FROM (SELECT (e.state::jsonb ->> 'sale_amount')::bigint AS amount,
+                              (e.state::jsonb ->> 'effective_at')::timestamptz AS at
+                         FROM book_events e
+                        WHERE e.program_id = %(program_id)s AND e.originator_id = b.originator_id
+                          AND e.topic = 'ConversionReversed' OFFSET 0) v
+                WHERE v.at < %(until)s OFFSET 0) back) d
+ WHERE d.there <> d.here
  ORDER BY occurred_at, order_id COLLATE "C"
 
 -- name: select_unmatched_refunds

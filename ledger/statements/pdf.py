@@ -23,7 +23,7 @@ _TYPESETTER = Path(__file__).with_name("typesetting.py")
 
 
 class TypesettingFailed(RuntimeError):
-    """The typesetter ended without a PDF. Its words are not repeated: they may quote the statement."""
+    """The typesetter ended without a PDF. Only the kind of its error is told: its words may quote the statement."""
 
 
 class _Document(Content, frozen=True, kw_only=True):
@@ -54,7 +54,8 @@ def _typeset(data: bytes, timestamp: int) -> bytes:
     command = [sys.executable, "-I", str(_TYPESETTER), str(timestamp)]
     done = subprocess.run(command, input=data, capture_output=True, timeout=LIMIT_SECONDS, check=False)
     if done.returncode:
-        raise TypesettingFailed(f"the typesetter ended with code {done.returncode}")
+        kind = done.stderr.decode(errors="replace").strip().rpartition("\n")[2].partition(":")[0]
+        raise TypesettingFailed(f"the typesetter ended with code {done.returncode} ({kind[:60]})")
     return done.stdout
 
 

@@ -5,6 +5,8 @@ megabytes. Standard input: the data as JSON (a command line could be read by oth
 Arguments: the document's date, seconds since 1970.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 

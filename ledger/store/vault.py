@@ -88,6 +88,10 @@ class Secrets:
         """The secret with which a program's postbacks are signed, hex."""
         return self._derive(b"postback/" + program_id.bytes).hex()
 
+    def fingerprint_key(self, program_id: UUID) -> bytes:
+        """The key under which a program's bank details have fingerprints, 32 bytes."""
+        return self._derive(b"fingerprints/" + program_id.bytes)
+
     # click ids
 
     def sign_click(self, program_id: UUID, affiliate_id: str, offer_id: str, at: datetime) -> str:
