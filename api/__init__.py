@@ -11,7 +11,9 @@ from api import (
     adjustments,
     affiliates,
     books,
+    breaks,
     conversions,
+    disputes,
     errors,
     events,
     exceptions,
@@ -32,7 +34,21 @@ from api.body import NDJSON_LIMIT
 from ledger.application import CommissionLedger
 
 PREFIX = "/v1/programs/<slug:program>"
-RESOURCES = (affiliates, offers, conversions, adjustments, books, exceptions, events, jobs, keys, tracking, postback)
+RESOURCES = (
+    affiliates,
+    offers,
+    conversions,
+    adjustments,
+    books,
+    exceptions,
+    events,
+    jobs,
+    keys,
+    tracking,
+    postback,
+    breaks,
+    disputes,
+)
 
 
 class _Service(Flask):

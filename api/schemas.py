@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
+from ledger.domain import breaks, dispute
 from ledger.domain.access import ROLES
 from ledger.domain.adjustment import KINDS
 from ledger.domain.errors import InvalidInput
@@ -227,6 +228,62 @@ class Resolution(Strict):
 
     action = fields.String(required=True, validate=validate.OneOf(("retry", "dismiss")))
     reason = text(2000, load_default="")
+
+
+class BreaksPage(Page):
+    """Breaks, all or of a status or type."""
+
+    status = fields.String(load_default=None, validate=validate.OneOf(breaks.STATUSES))
+    type = fields.String(load_default=None, validate=validate.OneOf(breaks.ALL_TYPES))
+
+
+class BreakOwner(Strict):
+    """The staff id of whoever looks after a break."""
+
+    owner = slug(required=True)
+
+
+class BreakResolution(Strict):
+    """What became of a break, where it came from, and why (stored as ciphertext)."""
+
+    resolution = fields.String(required=True, validate=validate.OneOf(breaks.PERSONS_RESOLUTIONS))
+    cause = fields.String(required=True, validate=validate.OneOf(breaks.CAUSES))
+    reason = fields.String(required=True, validate=validate.Length(1, breaks.TEXT_MAX))
+
+
+class DisputesPage(Page):
+    """Disputes, all or of a status."""
+
+    status = fields.String(load_default=None, validate=validate.OneOf(dispute.STATUSES))
+
+
+class OwnDisputesPage(DisputesPage):
+    """An affiliate's disputes, all or of a status or period."""
+
+    period = slug(load_default=None)
+
+
+class DisputeText(Strict):
+    """What the affiliate is told. Stored as ciphertext."""
+
+    text = fields.String(required=True, validate=validate.Length(1, dispute.TEXT_MAX))
+
+
+class DisputeBody(DisputeText):
+    """A line of a statement, and what is wrong with it (stored as ciphertext)."""
+
+    period = slug(required=True)
+    position = StrictInt(required=True, validate=validate.Range(1, BIGINT_MAX))
+    line_no = StrictInt(required=True, validate=validate.Range(1, 32_767))
+
+
+class DisputeRemedy(DisputeText):
+    """amount: of the adjustment to propose, in minor units of currency (default: the program's); or order_id: the held
+    conversion to release."""
+
+    amount = amount(-AMOUNT_MAX, load_default=None)
+    currency = currency(load_default=None)
+    order_id = external_id(load_default="")
 
 
 class KeyBody(Strict):

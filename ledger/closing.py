@@ -15,16 +15,12 @@ from ledger.application import CommissionLedger, Progress
 from ledger.desk import Meta
 from ledger.domain.errors import NotFound, Refusal
 from ledger.domain.event import Answer
-from ledger.domain.ids import stream_id
 from ledger.domain.period import ClosePeriod, FinishClose, ReissuePeriod, StatementTotal
-from ledger.domain.program import ProgramOpened
-from ledger.domain.program import key as program_key
 from ledger.domain.statement import Buckets, IssueStatement, Section, StatementIssued
-from ledger.projections import periods
+from ledger.projections import periods, programs
 from ledger.projections.periods import Cut, Totals
 from ledger.statements.document import StatementHead, StatementLine, canonical
-from ledger.store import log
-from ledger.store.log import Rows, UnknownProgram
+from ledger.store.log import Rows
 
 STATEMENTS_AT_ONCE = 1000
 
@@ -65,7 +61,7 @@ def issue_statements(ledger: CommissionLedger, program: str, period: str, meta: 
         cur.execute("SET LOCAL statement_timeout = '2h'")
         done = 0
         batch: list[IssueStatement] = []
-        for statement in _statements(ledger, cur, id_, program, cut):
+        for statement in _statements(cur, id_, program, cut):
             batch.append(IssueStatement(statement=statement))
             if len(batch) >= STATEMENTS_AT_ONCE:
                 done += _issue(ledger, program, batch, meta)
@@ -86,7 +82,7 @@ def _issue(ledger: CommissionLedger, program: str, batch: list[IssueStatement], 
 
 def _statements(ledger: CommissionLedger, cur: Rows, id_: UUID, program: str, cut: Cut) -> Iterator[StatementIssued]:
     """The statements that a version lacks, in the order of affiliate ids."""
-    zone = zone_of(ledger, program)
+    zone = programs.state(cur, id_, program).zone
     openings = periods.openings(cur, id_, cut.starts_at)
     issued = periods.issued_to(cur, id_, cut.period, cut.version)
     if cut.version > 1:
@@ -108,16 +104,6 @@ def _statements(ledger: CommissionLedger, cur: Rows, id_: UUID, program: str, cu
 def _owes(closing: Buckets) -> bool:
     """Whether anything is still owed either way: who was only paid once needs no statement of it every month."""
     return bool(closing.pending or closing.held or closing.payable or closing.in_transit)
-
-
-def zone_of(ledger: CommissionLedger, program: str) -> str:
-    """The zone of a program's days. Raises UnknownProgram."""
-    with ledger.reading(program) as (cur, id_):
-        events = list(log.select_streams(cur, id_, [stream_id(id_, program_key(program))]))
-    for event in events:
-        if isinstance(event.body, ProgramOpened):
-            return event.body.zone
-    raise UnknownProgram(program)
 
 
 def _statement(

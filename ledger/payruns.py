@@ -13,7 +13,6 @@ from uuid import UUID
 import msgspec
 
 from ledger.application import CommissionLedger, Progress
-from ledger.closing import zone_of
 from ledger.desk import Meta
 from ledger.domain import paying_account, payout_method, payout_run
 from ledger.domain.errors import InvalidInput, NotFound, Refusal, WrongState
@@ -27,7 +26,7 @@ from ledger.domain.topics import FOLDS
 from ledger.payouts import files
 from ledger.payouts.files import RenderedFile
 from ledger.payouts.orders import FileHeader, Payer, PaymentOrder, payee
-from ledger.projections import payouts, periods
+from ledger.projections import payouts, periods, programs
 from ledger.projections.payouts import PayoutRow
 from ledger.store import log
 from ledger.store.log import Rows
@@ -87,8 +86,8 @@ def propose(
 
 
 def _cut_of(ledger: CommissionLedger, program: str, period: str, as_of: int | None) -> _Cut:
-    zone = zone_of(ledger, program)
     with ledger.reading(program) as (cur, id_):
+        zone = programs.state(cur, id_, program).zone
         closed = periods.cut(cur, id_, period)
         last = log.last_position(cur, id_, "books")
     if as_of is not None and not 1 <= as_of <= last:

@@ -75,18 +75,20 @@ def test_a_backup_that_has_what_is_known_needs_no_acceptance(
 def test_another_history_is_refused_even_with_the_loss_accepted(
     world: World, tmp_path: Path, empty_database: Database
 ) -> None:
-    """A known event that is another one in the backup was not lost but rewritten."""
+    """A known event that is another one in the backup was not lost but rewritten. At the backup's end its manifest
+    shows it, before any tool is looked for."""
     said = known.read(world.known)
     assert said is not None
-    for position, leaf in ((5, "ab" * 32), (len(world.lines[PROGRAM, "books"]), "cd" * 32)):
+    end = len(world.lines[PROGRAM, "books"])
+    for position, leaf, more in ((5, "ab" * 32, {}), (end, "cd" * 32, {"LEDGER_PG_BIN": str(tmp_path)})):
         file = tmp_path / f"{position}.json"
         said.positions[PROGRAM]["books"] = known.Known(position, leaf, T0)
         known.write(file, said)
-        env = {"LEDGER_KNOWN_POSITIONS_FILE": str(file)}
+        more["LEDGER_KNOWN_POSITIONS_FILE"] = str(file)
         with pytest.raises(
             BackupRefused, match=f"another history .* position {position} is known with leaf hash {leaf}"
         ):
-            bring_back(empty_database, world.early, Choice(accept_loss=True), **env)
+            bring_back(empty_database, world.early, Choice(accept_loss=True), **more)
         assert tables(empty_database) == 0
 
 

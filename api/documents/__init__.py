@@ -24,6 +24,16 @@ from api.documents.books import (
     StoryEvent,
     TrialBalance,
 )
+from api.documents.breaks import (
+    BreakAnswer,
+    BreakDocument,
+    Breaks,
+    BreaksOfAge,
+    DisputeAnswer,
+    DisputedLine,
+    DisputeDocument,
+    Disputes,
+)
 from api.documents.jobs import JobRunDocument, JobRuns
 from api.documents.problems import FieldError, Position, Problem
 from api.documents.records import (
@@ -97,4 +107,12 @@ __all__ = [
     "TermsAnswer",
     "TermsDocument",
     "TrialBalance",
+    "BreakAnswer",
+    "BreakDocument",
+    "Breaks",
+    "BreaksOfAge",
+    "DisputeAnswer",
+    "DisputeDocument",
+    "DisputedLine",
+    "Disputes",
 ]

@@ -59,8 +59,8 @@ class FileState(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
-    """created_at: the instant of the snapshot, by the server's clock; migration: the last one applied; server and pg_dump: version texts; subject_keys: how many keys of personal
-    data vault.dump has (None: it was left out)."""
+    """created_at: the instant of the snapshot, by the server's clock; migration: the last one applied; server and
+    pg_dump: version texts; subject_keys: how many keys of personal data vault.dump has (None: it was left out)."""
 
     format: int
     created_at: datetime

@@ -43,7 +43,7 @@ def cli() -> None:
     """
 
 
-for verbs in (demo, operating, records, money, importing, backups, working):
+for verbs in (demo, operating, records, money, importing, reconciling, backups, working):
     for command in verbs.COMMANDS:
         cli.add_command(command)
 

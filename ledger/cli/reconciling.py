@@ -21,14 +21,12 @@ from ledger.cli.common import (
     print_table,
     program_option,
 )
-from ledger.domain.breaks import ALL_TYPES, CAUSES, RESOLUTIONS, STATUSES, AssignBreak, ResolveBreak
+from ledger.domain.breaks import ALL_TYPES, CAUSES, PERSONS_RESOLUTIONS, STATUSES, AssignBreak, ResolveBreak
 from ledger.imports.mapping import load_mapping
 from ledger.imports.reconcile import Report, Settings, reconcile_orders
 from ledger.projections import breaks as listing
 from ledger.service import open_service
 from ledger.store.log import last_position
-
-A_PERSONS_RESOLUTIONS = tuple(one for one in RESOLUTIONS if one != "vanished")
 
 
 @click.group()
@@ -161,7 +159,7 @@ def break_assign(break_id: str, owner: str, program: str, by: str | None) -> Non
 @break_.command("resolve")
 @click.argument("break_id")
 @program_option
-@click.option("--as", "resolution", type=click.Choice(A_PERSONS_RESOLUTIONS), required=True, help="What became of it.")
+@click.option("--as", "resolution", type=click.Choice(PERSONS_RESOLUTIONS), required=True, help="What became of it.")
 @click.option("--cause", type=click.Choice(CAUSES), required=True, help="Where it came from.")
 @click.option("--reason", required=True, help="Why, in your words; stored encrypted.")
 @operator_option

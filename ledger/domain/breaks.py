@@ -28,6 +28,7 @@ SOURCES = tuple(TYPES)
 ALL_TYPES = tuple(sorted({type_ for types in TYPES.values() for type_ in types}))
 # vanished is what a reconciliation says that does not find the difference any more; the others are a person's.
 RESOLUTIONS = ("corrected", "matched", "accepted", "vanished")
+PERSONS_RESOLUTIONS = tuple(one for one in RESOLUTIONS if one != "vanished")
 CAUSES = ("timing", "merchant", "affiliate", "bank", "ledger", "other")
 STATUSES = ("open", "resolved")
 SUBJECT = "program"  # whose key seals a break's free text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ledger.statements.document import BUCKETS
 from ledger.statements.numbers import count, plural_category
 
 LANGUAGES = ("en", "de", "pt", "ru")
@@ -299,12 +300,8 @@ def event_name(topic: str, language: str) -> str:
 
 
 def place_name(name: str, language: str) -> str:
-    """A bucket of the affiliate or an account of the program."""
-    return (
-        word(name, language)
-        if name in ("pending", "held", "payable", "in_transit", "paid")
-        else _named(ACCOUNTS, name, language)
-    )
+    """A bucket of the affiliate or an account of the program ('tax:vat' and 'vat' are one)."""
+    return word(name, language) if name in BUCKETS else _named(ACCOUNTS, name.rpartition(":")[2], language)
 
 
 def payout_status(status: str, language: str) -> str:
