@@ -110,7 +110,8 @@ def answer_dispute(caller: Caller, body: dict[str, Any], dispute_id: str) -> Res
 def accept_dispute(caller: Caller, body: dict[str, Any], dispute_id: str) -> Response:
     """The affiliate is right: propose an adjustment (amount), which a second person approves, or release a held
     conversion (order_id)."""
-    command = DecideDispute(dispute_id=dispute_id, accept=True, **body)
+    remedy = body | {"order_id": body["order_id"] or ""}
+    command = DecideDispute(dispute_id=dispute_id, accept=True, **remedy)
     return answers.written(caller.execute(command), creates=False)
 
 

@@ -283,7 +283,7 @@ class DisputeRemedy(DisputeText):
 
     amount = amount(-AMOUNT_MAX, load_default=None)
     currency = currency(load_default=None)
-    order_id = external_id(load_default="")
+    order_id = external_id(load_default=None)
 
 
 class KeyBody(Strict):

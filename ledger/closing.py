@@ -80,7 +80,7 @@ def _issue(ledger: CommissionLedger, program: str, batch: list[IssueStatement], 
     return issued
 
 
-def _statements(ledger: CommissionLedger, cur: Rows, id_: UUID, program: str, cut: Cut) -> Iterator[StatementIssued]:
+def _statements(cur: Rows, id_: UUID, program: str, cut: Cut) -> Iterator[StatementIssued]:
     """The statements that a version lacks, in the order of affiliate ids."""
     zone = programs.state(cur, id_, program).zone
     openings = periods.openings(cur, id_, cut.starts_at)

@@ -123,8 +123,10 @@ def test_an_affiliate_key_reads_nobody_else(world: World) -> None:
         assert same_but_for_the_request(foreign, missing), name
         if access.may("affiliate", name):
             allowed += 1
-            assert world.call("affiliate", method, fill(path, "uk"), body).status_code == 200
-    assert allowed == 4
+            own = world.call("affiliate", method, fill(path, "uk"), body).status_code
+            # a write gets past the door, to be told that its body is empty or its record unknown
+            assert own in ((200,) if method == "GET" else (404, 422)), name
+    assert allowed == sum("affiliate" in roles for roles in access.ACCESS.values())
 
 
 def test_personal_fields_are_shown_to_few(world: World) -> None:

@@ -72,7 +72,7 @@ class Process:
             found.extend(line for line in list(self.log) if wanted.items() <= line.items())
             return bool(found)
 
-        wait_for(look, f"{event} {fields}: {self.log}")
+        wait_for(look, lambda: f"{event} {fields}: {self.log}")
         return found[0]
 
     def stop(self) -> int:
@@ -81,11 +81,11 @@ class Process:
         return self.process.wait(PATIENCE)
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
+def wait_for(condition: Callable[[], bool], what: Callable[[], str]) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, what()
         time.sleep(0.02)
 
 

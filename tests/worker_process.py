@@ -114,6 +114,7 @@ def main() -> None:
                 say("committed", order.order_id)
             return {"sold": done}
 
+        began = time.monotonic()
         pace = Pace(0.1, 0.2, how["frozen_seconds"], timedelta(seconds=0.2))
         worker = Worker(
             pool,
@@ -121,7 +122,8 @@ def main() -> None:
             url,
             name,
             jobs=[Job("sell", MINUTE, sell)],
-            clock=lambda: T0 + int(minute.read_text()) * MINUTE,
+            # the pause after a failure must pass, and the minute must not
+            clock=lambda: T0 + int(minute.read_text()) * MINUTE + timedelta(seconds=min(59, time.monotonic() - began)),
             pace=pace,
         )
         stop: list[int] = []

@@ -218,8 +218,8 @@ def _write_line(
     sheet.write_number(row, 0, line.position)
     sheet.write_number(row, 1, line.line_no)
     # A sheet's times have no zone: they are those of the statement's own, named on the summary
-    sheet.write_datetime(row, 2, line.effective_at.replace(tzinfo=None), formats.instant)
-    sheet.write_datetime(row, 3, line.recorded_at.replace(tzinfo=None), formats.instant)
+    sheet.write_datetime(row, 2, line.effective_at.astimezone(zone).replace(tzinfo=None), formats.instant)
+    sheet.write_datetime(row, 3, line.recorded_at.astimezone(zone).replace(tzinfo=None), formats.instant)
     sheet.write_string(row, 4, word("yes", language) if line.late else "")
     sheet.write_string(row, 5, event_name(line.event, language))
     sheet.write_string(row, 6, line.reference)
