@@ -20,13 +20,23 @@ from api import (
     jobs,
     keys,
     metrics,
+    notices,
     offers,
     openapi,
     operators,
     paths,
+    periods,
+    payout_methods,
+    payout_runs,
+    payouts,
     postback,
+    receivables,
     requests,
+    restores,
     startup,
+    statements,
+    tax_years,
+    taxes,
     tracking,
 )
 from api.auth import Authenticator
@@ -48,6 +58,13 @@ RESOURCES = (
     postback,
     breaks,
     disputes,
+    payout_methods,
+    payout_runs,
+    payouts,
+    taxes,
+    receivables,
+    notices,
+    restores,
 )
 
 

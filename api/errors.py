@@ -25,6 +25,8 @@ from ledger.domain.errors import (
     Unavailable,
     WrongState,
 )
+from ledger.payouts.bank import BankFileError
+from ledger.payouts.orders import PayoutFileError
 
 PROBLEM_TYPE = "application/problem+json"
 NOTHING_HERE = "There is nothing at this address."
@@ -35,6 +37,7 @@ STATUS_OF: dict[type[Refusal], int] = {
     DiffersFromOriginal: 409,
     KeyReused: 422,
     WrongState: 409,
+    PayoutFileError: 409,
     SamePerson: 403,
     Unavailable: 503,
 }
@@ -101,7 +104,9 @@ def problem_of(refusal: Refusal) -> Problem:
         return Problem(500, "Something went wrong here; the request id finds it in our logs.")
     errors: list[dict[str, str]] | None = None
     headers: dict[str, str] = {}
-    if isinstance(refusal, InvalidInput):
+    if isinstance(refusal, BankFileError):
+        errors = None  # the whole body is the file: its message names the place
+    elif isinstance(refusal, InvalidInput):
         errors = [at(refusal.field, refusal.message.removeprefix(f"{refusal.field}: "))]
     elif isinstance(refusal, DiffersFromOriginal):
         errors = [at(field, "differs from what was recorded") for field in refusal.fields]

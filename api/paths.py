@@ -17,9 +17,15 @@ class SlugConverter(BaseConverter):
 
 
 class VersionConverter(IntegerConverter):
-    """A version of an offer's terms."""
+    """A version, such as of an offer's terms."""
 
     regex = r"[1-9]\d{0,8}"
+
+
+class CurrencyConverter(BaseConverter):
+    """A currency, by its ISO 4217 code."""
+
+    regex = r"[A-Z]{3}"
 
 
 class ExternalIdConverter(BaseConverter):
@@ -51,6 +57,7 @@ def register(app: Flask) -> None:
     app.url_map.converters |= {
         "slug": SlugConverter,
         "version": VersionConverter,
+        "currency": CurrencyConverter,
         "ext": ExternalIdConverter,
         "record": RecordKeyConverter,
     }
@@ -66,6 +73,7 @@ def schemas() -> list[tuple[type[BaseConverter], Any]]:
     return [
         (SlugConverter, lambda _: slug),
         (VersionConverter, lambda _: {"type": "integer", "minimum": 1, "maximum": 999_999_999}),
+        (CurrencyConverter, lambda _: {"type": "string", "pattern": "^[A-Z]{3}$"}),
         (ExternalIdConverter, lambda _: external),
         (RecordKeyConverter, lambda _: record),
     ]

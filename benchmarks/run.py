@@ -19,6 +19,7 @@ SUBJECTS = {
     "http-conversions": "benchmarks.http_conversions",
     "http-balance": "benchmarks.http_balance",
     "memory": "benchmarks.memory",
+    "closing": "benchmarks.closing",
 }
 RUNS = 5
 

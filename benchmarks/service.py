@@ -77,14 +77,27 @@ class Clients:
         return loaded.rate
 
 
+class Ports(dict[str, int]):
+    """Ports by mode. pids: of the processes that listen there, by mode."""
+
+    def __init__(self, ports: dict[str, int]) -> None:
+        super().__init__(ports)
+        self.pids: dict[str, int] = {}
+
+    def pid(self, mode: str) -> int:
+        """The process of a mode; its workers are its children."""
+        return self.pids[mode]
+
+
 @contextmanager
-def served(world: World, modes: Sequence[str]) -> Iterator[dict[str, int]]:
+def served(world: World, modes: Sequence[str]) -> Iterator[Ports]:
     """The service in some modes, a process each; yields their ports by mode."""
     with ExitStack() as stack:
-        ports = {mode: _free_port() for mode in modes}
+        ports = Ports({mode: _free_port() for mode in modes})
         processes = [stack.enter_context(_Process(world, mode, port)) for mode, port in ports.items()]
         for process in processes:
             process.wait()
+        ports.pids = {mode: process.process.pid for mode, process in zip(ports, processes, strict=True)}
         yield ports
 
 

@@ -42,9 +42,9 @@ BATCH = 1000
 APPROVED_OF_TEN = 9
 
 
-def affiliate_of(number: int) -> str:
-    """The affiliate that the number-th click or conversion belongs to."""
-    return f"affiliate-{number % AFFILIATES:02d}"
+def affiliate_of(number: int, affiliates: int = AFFILIATES) -> str:
+    """The affiliate that the number-th click or conversion belongs to, of so many."""
+    return f"affiliate-{number % affiliates:02d}"
 
 
 class World:
@@ -56,7 +56,7 @@ class World:
         self.server, self.database, self.pool = server, database, pool
         self.master_key, self.secrets = master_key, Secrets(master_key)
         self.ledger = CommissionLedger(pool, self.secrets)
-        self._books: dict[int, str] = {}
+        self._books: dict[tuple[int, int], str] = {}
 
     @property
     def owner_url(self) -> str:
@@ -74,12 +74,12 @@ class World:
         }
         return {**os.environ, **ours}
 
-    def open_program(self, program: str) -> str:
+    def open_program(self, program: str, affiliates: int = AFFILIATES) -> str:
         """A program with affiliates and an offer that pays 10 %."""
         self.ledger.open_program(OpenProgram(program=program, currency=CURRENCY), META)
         self.do(program, [PublishOffer(offer_id=OFFER, landing_url="https://shop.example/")])
         self.do(program, [PublishTerms(offer_id=OFFER, hold_days=30, window_days=30, rate_bps=RATE_BPS)])
-        names = [affiliate_of(number) for number in range(AFFILIATES)]
+        names = [affiliate_of(number) for number in range(affiliates)]
         self.do(program, [EnrolAffiliate(affiliate_id=name) for name in names])
         self.do(program, [DecideAffiliate(affiliate_id=name, decision="approve") for name in names])
         return program
@@ -88,28 +88,28 @@ class World:
         """Commands of which each must be recorded. Raises BenchmarkError."""
         must_be_recorded(self.ledger.execute_many(program, commands, META))
 
-    def program_with_books(self, entries: int) -> str:
+    def program_with_books(self, entries: int, affiliates: int = AFFILIATES) -> str:
         """A program whose journal has so many entries (a multiple of 20), made by the public commands, once:
         accruals : approvals : reversals = 10 : 9 : 1."""
-        if entries not in self._books:
-            program = self.open_program(f"books-{entries}")
+        if (entries, affiliates) not in self._books:
+            program = self.open_program(f"books-{entries}-{affiliates}", affiliates)
             sales = entries // 2
             for start in range(0, sales, BATCH):
-                self._sell(program, range(start, min(start + BATCH, sales)))
+                self._sell(program, range(start, min(start + BATCH, sales)), affiliates)
                 say(f"  {program}: {2 * min(start + BATCH, sales):,} of {entries:,} entries written")
             with psycopg.connect(self.owner_url, autocommit=True) as conn:
                 conn.execute("VACUUM ANALYZE")
-            self._books[entries] = program
-        return self._books[entries]
+            self._books[entries, affiliates] = program
+        return self._books[entries, affiliates]
 
-    def _sell(self, program: str, numbers: range) -> None:
+    def _sell(self, program: str, numbers: range, affiliates: int) -> None:
         sales = [
             RecordConversion(
                 order_id=f"order-{n}",
                 offer_id=OFFER,
                 amount=1000 + 10 * (n % 5000),
                 occurred_at=START + timedelta(seconds=n % 86_400),
-                affiliate_id=affiliate_of(n),
+                affiliate_id=affiliate_of(n, affiliates),
             )
             for n in numbers
         ]

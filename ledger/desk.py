@@ -45,6 +45,10 @@ class Meta(msgspec.Struct, frozen=True):
     request_id: str = ""
 
 
+def _has(body: Event, having: dict[str, Any]) -> bool:
+    return all(getattr(body, field) == value for field, value in having.items())
+
+
 class Stream:
     """A stream of events and what they add up to, folded when first asked for."""
 
@@ -68,11 +72,11 @@ class Stream:
             self._folded = len(self.records)
         return self._state
 
-    def answered_at(self, *types: type[Event]) -> int:
+    def answered_at(self, *types: type[Event], **having: Any) -> int:
         """See View.answered_at."""
         for index in range(len(self.records) - 1, -1, -1):
             found = self.records[index]
-            if isinstance(found.body, types):
+            if isinstance(found.body, types) and _has(found.body, having):
                 for later in self.records[index + 1 :]:
                     if (later.recorded_at, later.request_id, later.cause) != (
                         found.recorded_at, found.request_id, found.cause,
@@ -256,8 +260,8 @@ class Desk:
     def proposed_payouts(self, affiliate_id: str, currency: str) -> list[tuple[str, str]]:
         return self._payables.proposed(affiliate_id, currency, self._appended)
 
-    def answered_at(self, key: str, *types: type[Event]) -> int:
-        return self.stream(key).answered_at(*types)
+    def answered_at(self, key: str, *types: type[Event], **having: Any) -> int:
+        return self.stream(key).answered_at(*types, **having)
 
     def seal(self, subject: str, key: str, field: str, text: str) -> str:
         return self._vault.seal(subject, key, field, text)

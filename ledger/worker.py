@@ -229,7 +229,7 @@ class Worker:
         """The program's fence, raised once in each term of our lead. Raises StaleLease when this worker leads no
         more."""
         with self._taking:
-            term, fence = self._fences.get(program, (0, 0))
+            term, fence = self._fences.get(program, (-1, 0))
             if term == self.leadership.term:
                 return fence
             term = self.leadership.term

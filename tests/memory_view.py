@@ -97,8 +97,12 @@ class MemoryView:
             if s.status == "proposed" and (s.proposed.affiliate_id, s.proposed.currency) == (affiliate_id, currency)
         ]
 
-    def answered_at(self, key: str, *types: type[Event]) -> int:
-        found = [command for k, event, command in self.log if k == key and isinstance(event, types)]
+    def answered_at(self, key: str, *types: type[Event], **having: Any) -> int:
+        found = [
+            command
+            for k, event, command in self.log
+            if k == key and isinstance(event, types) and all(getattr(event, f) == v for f, v in having.items())
+        ]
         return max((at for at, (k, _, c) in enumerate(self.log, 1) if found and k == key and c == found[-1]), default=0)
 
     def seal(self, subject: str, key: str, field: str, text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -309,7 +310,7 @@ def test_a_worker_that_does_not_lead_raises_no_fence_and_runs_nothing(office: Of
     ann, ben = office.worker(job(nothing)), office.worker(job(nothing), name="ben")
     ann.leadership.beat()
     assert not ben.once()
-    ben.leadership._leading, ben.leadership._beaten_at = True, float("inf")
+    ben.leadership._leading, ben.leadership._beaten_at, ben.leadership.term = True, float("inf"), 1
     ben.leadership._conn = ben.leadership._conn or psycopg.connect(office.url)  # type: ignore[assignment]
     ben.stopping.clear()
     ben.look(job(nothing))
@@ -408,6 +409,15 @@ def test_a_job_that_is_off_does_not_run(office: Office) -> None:
     other = office.open(f"{office.program}-other")
     office.once(job(nothing), plan=JobPlan({other: {"try": False}}))
     assert (len(office.runs()), len(office.runs(other))) == (1, 0)
+
+
+def test_the_documentation_lists_every_job() -> None:
+    """Name and default interval, as declared."""
+    page = (Path(__file__).parents[1] / "docs" / "scheduler.md").read_text()
+    table = page[page.index("## The jobs") : page.index("## Due times")]
+    words = {timedelta(minutes=10): "10 minutes", timedelta(hours=1): "hour", timedelta(days=1): "day"}
+    shown = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \|", table, re.MULTILINE))
+    assert shown == {one.name: words[one.interval] for one in JOBS}
 
 
 def test_the_declared_jobs_have_names_and_actors_that_the_log_takes() -> None:

@@ -3,7 +3,7 @@ and stopped.
 
 python worker_process.py race NAME TICKS        walk through so many due times as fast as they can be had
 python worker_process.py serve NAME CLOCK HOW   what `ledger worker` does, with the job 'sell'; CLOCK: a file that holds
-                                                the minute; HOW: JSON with commits and frozen_seconds
+                                                the minute; HOW: JSON with frozen_seconds and seller()'s arguments
 with DATABASE_URL in the environment
 """
 
@@ -16,22 +16,24 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from support import MASTER_KEY, PROGRAM, T0, Clock, sale
+from support import MASTER_KEY, PROGRAM, T0, Clock, program_id, sale
 
 from ledger.application import CommissionLedger
+from ledger.batches import Outcome
 from ledger.desk import Meta
+from ledger.domain.errors import Unavailable
 from ledger.domain.event import Decision
 from ledger.domain.recording import RecordConversion
 from ledger.domain.view import View
 from ledger.jobs import Job
 from ledger.leadership import connection_name
 from ledger.projections import job_runs
-from ledger.store.database import make_pool
+from ledger.store.database import Pool, make_pool
 from ledger.store.vault import Secrets
 from ledger.worker import Pace, Worker
 
@@ -62,7 +64,7 @@ def race(worker: Worker, job: Job, clock: Clock, ticks: int) -> None:
             worker.leadership.beat()
         worker.look(job)
         with worker._pool.connection() as conn:
-            id_ = job_runs.Due(worker_program_id(), job.name, clock.now)
+            id_ = job_runs.Due(program_id(PROGRAM), job.name, clock.now)
             row = conn.execute(
                 "SELECT 1 FROM job_runs WHERE program_id = %s AND job = %s AND due_at = %s AND outcome = 'done'", id_
             ).fetchone()
@@ -78,17 +80,49 @@ def race(worker: Worker, job: Job, clock: Clock, ticks: int) -> None:
     worker.leadership.resign()
 
 
-def worker_program_id() -> Any:
-    """The id of the program that all sell for."""
-    from ledger.domain.ids import program_id
-
-    return program_id(PROGRAM)
-
-
 def sell_once(ledger: CommissionLedger, program: str, due_at: datetime, meta: Meta) -> Mapping[str, Any]:
     """An effect that is counted twice if the job runs twice: nothing in it is idempotent."""
     ledger.execute_many(program, [sale(secrets.token_hex(8))], meta)
     return {}
+
+
+def seller(commits: int, again: bool = False) -> Callable[..., Mapping[str, Any]]:
+    """The job 'sell': so many sales, a commit each, with ids that a second attempt recognises. again: one that would do
+    harm, and would not give up: each attempt has ids of its own, and an outage is waited out."""
+
+    def sell(ledger: CommissionLedger, program: str, due_at: datetime, meta: Meta) -> Mapping[str, Any]:
+        done = 0
+        for number in range(commits):
+            attempt = f"-{meta.request_id.rpartition('.')[2]}" if again else ""
+            order = sale(f"{due_at:%H%M}-{number}{attempt}")
+            watched = WatchedSale(**{field: getattr(order, field) for field in order.__struct_fields__})
+
+            outcome: Outcome | None = None
+            while outcome is None:
+                try:
+                    outcome = ledger.execute_many(program, [watched], meta)[0]
+                except Unavailable:
+                    if not again:
+                        raise
+            done += getattr(outcome, "outcome", "") == "recorded"
+        return {"sold": done}
+
+    return sell
+
+
+def serve(pool: Pool, url: str, name: str, minute: Path, how: dict[str, Any]) -> None:
+    """What `ledger worker` does, until SIGTERM."""
+    began = time.monotonic()
+
+    def clock() -> datetime:
+        # the pause after a failure must pass, and the minute must not
+        return T0 + int(minute.read_text()) * MINUTE + timedelta(seconds=min(59, time.monotonic() - began))
+
+    stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
+    pace = Pace(0.1, 0.2, how.pop("frozen_seconds"), timedelta(seconds=0.2))
+    jobs = [Job("sell", MINUTE, seller(**how))]
+    Worker(pool, Secrets(MASTER_KEY), url, name, jobs=jobs, clock=clock, pace=pace).run(lambda: bool(stop))
 
 
 def main() -> None:
@@ -97,38 +131,12 @@ def main() -> None:
     mode, name = sys.argv[1:3]
     url = os.environ["DATABASE_URL"]
     with make_pool(url, min_size=1, max_size=4, name=connection_name(name)) as pool:
-        if mode == "race":
-            clock = Clock(T0)
-            job = Job("sell", MINUTE, sell_once)
-            race(Worker(pool, Secrets(MASTER_KEY), url, name, jobs=[job], clock=clock), job, clock, int(sys.argv[3]))
+        if mode == "serve":
+            serve(pool, url, name, Path(sys.argv[3]), json.loads(sys.argv[4]))
             return
-        minute, how = Path(sys.argv[3]), json.loads(sys.argv[4])
-
-        def sell(ledger: CommissionLedger, program: str, due_at: datetime, meta: Meta) -> Mapping[str, Any]:
-            done = 0
-            for number in range(how["commits"]):
-                order = sale(f"{due_at:%H%M}-{number}")
-                watched = WatchedSale(**{field: getattr(order, field) for field in order.__struct_fields__})
-                outcome = ledger.execute_many(program, [watched], meta)[0]
-                done += getattr(outcome, "outcome", "") == "recorded"
-                say("committed", order.order_id)
-            return {"sold": done}
-
-        began = time.monotonic()
-        pace = Pace(0.1, 0.2, how["frozen_seconds"], timedelta(seconds=0.2))
-        worker = Worker(
-            pool,
-            Secrets(MASTER_KEY),
-            url,
-            name,
-            jobs=[Job("sell", MINUTE, sell)],
-            # the pause after a failure must pass, and the minute must not
-            clock=lambda: T0 + int(minute.read_text()) * MINUTE + timedelta(seconds=min(59, time.monotonic() - began)),
-            pace=pace,
-        )
-        stop: list[int] = []
-        signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
-        worker.run(lambda: bool(stop))
+        clock = Clock(T0)
+        job = Job("sell", MINUTE, sell_once)
+        race(Worker(pool, Secrets(MASTER_KEY), url, name, jobs=[job], clock=clock), job, clock, int(sys.argv[3]))
 
 
 if __name__ == "__main__":

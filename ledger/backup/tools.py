@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,22 +83,42 @@ def run(
         env["PGPASSWORD"] = str(password)  # a command line is there for everyone to read
     place = make_conninfo("", **{**settings, "application_name": session_name(tool.path.name)})
     command = [str(tool.path), *arguments, f"--dbname={place}"]
-    with (
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=env, pass_fds=keep_open
-        ) as process,
-    ):
+    process: subprocess.Popen[bytes] | None = None
+    with tempfile.TemporaryFile() as said:
         try:
+            with _signals_later():
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=env, pass_fds=tuple(keep_open)
+                )
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(LOOK_SECONDS)
                 watch()
         finally:
-            _end(process)
+            if process is not None:
+                _end(process)
         if process.returncode != 0:
             said.seek(0)
             raise BackupRefused(f"{tool.path.name} failed: {_first_error(said.read(20_000).decode(errors='replace'))}")
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come at the end of the block: in the middle of starting a child, nobody would know of it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread only
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for one in came:
+            signal.raise_signal(one)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -106,6 +128,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
 
 
 def _first_error(text: str) -> str:

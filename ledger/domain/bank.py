@@ -97,6 +97,13 @@ def _early_return_id(payout_id: str) -> str:
     return breaks.id_of("bank", "return_before_settlement", payout_id)
 
 
+def _effective_at(state: PayoutState, booked_on: date | None, view: View) -> datetime:
+    """The same as payout.booked_at, but now where it is ahead of us: the bank's day may have begun before ours."""
+    assert view.program is not None
+    ahead = booked_on is not None and day_start(booked_on, view.program.zone) > view.now
+    return booked_at(state, None if ahead else booked_on, view)
+
+
 class RecordBankLine(Command, frozen=True):
     """Decide one line. line_id: stable for the line, whichever file it comes in; end_to_end_id: '' without one;
     kind: payment, return, fee or other, as far as the bank says; charges: inside amount; text: sealed."""
@@ -113,6 +120,7 @@ class RecordBankLine(Command, frozen=True):
 
     def __post_init__(self) -> None:
         check_external_id("line_id", self.line_id)
+        payout.check_day("booked_on", self.booked_on)
         money.exponent("currency", self.currency)
         if self.amount == 0 or abs(self.amount) > BIGINT_MAX or not 0 <= self.charges <= abs(self.amount):
             raise InvalidInput("amount", "must be minor units other than 0, and not less than the charges in it")
@@ -141,7 +149,10 @@ class RecordBankLine(Command, frozen=True):
         if day_start(self.booked_on, view.program.zone) > view.now + timedelta(days=1):
             raise InvalidInput("booked_on", "must not be in the future")
         state = payout.payout(view, self.end_to_end_id) if self.end_to_end_id else None
-        outcome, break_id, drafts = self._outcome(state, view)
+        if self.kind == "fee" and self.amount < 0 and (state is not None or not self.end_to_end_id):
+            outcome, break_id, drafts = self._fee(view)  # also one that names the payout it was taken for
+        else:
+            outcome, break_id, drafts = self._outcome(state, view)
         recorded = BankLineRecorded(
             line_id=self.line_id,
             booked_on=self.booked_on,
@@ -156,14 +167,15 @@ class RecordBankLine(Command, frozen=True):
         body = {"line_id": self.line_id, "outcome": outcome, "break_id": break_id}
         return Decision(own_last([*drafts, (stream, recorded)], stream), Answer("recorded", body))
 
+    def _fee(self, view: View) -> tuple[str, str, list[Draft]]:
+        assert view.program is not None
+        at = min(day_start(self.booked_on, view.program.zone), view.now)
+        fee = BankFeeBooked(line_id=self.line_id, amount=-self.amount, currency=self.currency, effective_at=at)
+        return "fee", "", [(line_key(self.line_id), fee)]
+
     def _outcome(self, state: PayoutState | None, view: View) -> tuple[str, str, list[Draft]]:
         """(outcome, break id, what follows)."""
         if state is None:
-            if self.kind == "fee" and self.amount < 0 and not self.end_to_end_id:
-                assert view.program is not None
-                at = min(day_start(self.booked_on, view.program.zone), view.now)
-                fee = BankFeeBooked(line_id=self.line_id, amount=-self.amount, currency=self.currency, effective_at=at)
-                return "fee", "", [(line_key(self.line_id), fee)]
             return self._break("unknown_line", "no payout has the end-to-end id of this line", None, view)
         expected = state.transfer_amount
         if self.currency != state.proposed.currency:
@@ -181,7 +193,7 @@ class RecordBankLine(Command, frozen=True):
             type_ = "partial" if -self.amount < expected else "wrong_amount"
             return self._break(type_, "the amount is not the payout's", state, view)
         fee = -self.amount - expected
-        at = min(booked_at(state, min(self.booked_on, view.now.date()), view), view.now)
+        at = _effective_at(state, self.booked_on, view)
         drafts = payout.settled(state, at, view, fee_amount=fee, line_id=self.line_id)
         early = breaks.break_(view, _early_return_id(self.end_to_end_id))
         if early is not None and early.status == "open" and state.status != "failed":
@@ -190,7 +202,7 @@ class RecordBankLine(Command, frozen=True):
 
     def _return_now(self, state: PayoutState, at: datetime, early: breaks.BreakState, view: View) -> list[Draft]:
         """The return that had come before its settlement takes effect after all."""
-        returned_at = max(at, booked_at(state, early.opened.occurred_on, view))
+        returned_at = max(at, _effective_at(state, early.opened.occurred_on, view))
         closed = breaks.close_break(view, _early_return_id(self.end_to_end_id), "matched", "timing")
         line_id = early.opened.reference
         return [
@@ -205,13 +217,11 @@ class RecordBankLine(Command, frozen=True):
             type_ = "partial" if self.amount < expected else "wrong_amount"
             return self._break(type_, "the amount that came back is not the payout's", state, view)
         if state.status == "settled":
-            at = min(booked_at(state, min(self.booked_on, view.now.date()), view), view.now)
-            return (
-                "returned",
-                "",
-                payout.sent_back(state, PayoutReturned, max(at, state.ended_at or at), view, line_id=self.line_id),
-            )
+            at = _effective_at(state, self.booked_on, view)
+            return "returned", "", payout.sent_back(state, PayoutReturned, at, view, line_id=self.line_id)
         if state.status in ("initiated", "unknown"):
+            if breaks.break_(view, _early_return_id(self.end_to_end_id)) is not None:
+                return self._break("duplicate", "another line says that the payout came back", state, view)
             detail = "the payout came back before its payment was seen"
             return self._break("return_before_settlement", detail, state, view)
         return self._break("unknown_line", f"the payout is {state.status}: its money should not move", state, view)

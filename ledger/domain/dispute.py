@@ -198,12 +198,11 @@ class OpenDispute(Command, frozen=True):
             raise NotFound(f"affiliate {self.affiliate_id} does not exist")
         earlier = list(self._earlier(view))
         for dispute_id, was in reversed(earlier):
-            sealed = _Sealed(view, was)
-            if sealed.same("text", was.opened.text, self.text):
+            if _Sealed(view, was).same("text", was.opened.text, self.text):
                 at = view.answered_at(key(dispute_id), DisputeOpened)
                 return Decision([], Answer("unchanged", _body(dispute_id, "open"), at))
-            if was.status in UNDECIDED:
-                raise DiffersFromOriginal(f"dispute {dispute_id}", ["text"])
+        if earlier and earlier[-1][1].status in UNDECIDED:
+            raise DiffersFromOriginal(f"dispute {earlier[-1][0]}", ["text"])
         dispute_id = self._id(len(earlier) + 1)
         subject, stream = affiliate.key(self.affiliate_id), key(dispute_id)
         opened = DisputeOpened(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date
 from typing import ClassVar
 
-from ledger.domain import affiliate, invoice_numbers, payout, payout_method
+from ledger.domain import affiliate, invoice_numbers, notice, payout, payout_method
 from ledger.domain.errors import InvalidInput, WrongState
 from ledger.domain.event import Answer, Command, Decision, Draft
-from ledger.domain.notice import queue as queue_notice
 from ledger.domain.payout import PayoutInitiated, PayoutState, excluded, invoice_year
 from ledger.domain.payout_run import (
     FileFacts,
@@ -43,7 +41,8 @@ class BeginInitiation(Command, frozen=True):
         body = {"run_id": self.run_id, "status": "initiating"}
         if state.status in ("initiating", "initiated"):
             body["status"] = state.status
-            return Decision([], Answer("unchanged", body, view.answered_at(stream, PayoutRunInitiationBegun)))
+            at = view.answered_at(stream, PayoutRunInitiationBegun, PayoutRunInitiated, run_id=self.run_id)
+            return Decision([], Answer("unchanged", body, at))
         if state.status != "approved":
             raise WrongState(f"payout run {self.run_id} is {state.status}: it must be approved first")
         refuse_while_blocked(view)
@@ -68,23 +67,29 @@ class InitiatePayouts(Command, frozen=True):
         return Needs([key_of(self.run_id), RESTORES_KEY, *(payout.key(id_) for id_ in self.payout_ids)])
 
     def needs_then(self, view: View) -> Needs | None:
-        """Their affiliates, what is payable to them, and the year's invoice numbers."""
+        """Their affiliates, what is payable to them, their notices, and the year's invoice numbers."""
         streams, payables = [invoice_numbers.key(invoice_year(view))], []
-        for state in _payouts(view, self.payout_ids):
+        for state in self._payouts(view):
             p = state.proposed
-            streams += (affiliate.key(p.affiliate_id), payout_method.key(p.affiliate_id, p.currency))
+            streams += (
+                affiliate.key(p.affiliate_id), payout_method.key(p.affiliate_id, p.currency),
+                notice.key(_notice_id(p.payout_id)),
+            )  # fmt: skip
             payables.append((p.affiliate_id, p.currency))
         return Needs(streams, payables=payables)
 
     def decide(self, view: View) -> Decision:
-        """InvoiceNumbersTaken for those that leave; PayoutInitiated or PayoutExcluded each. Raises NotFound,
-        WrongState."""
+        """InvoiceNumbersTaken for those that leave; PayoutInitiated or PayoutExcluded each; nothing once the run is
+        initiated. Raises NotFound, WrongState."""
         state = must(view, self.run_id)
         body = {"run_id": self.run_id}
+        if state.status == "initiated":
+            # whoever initiated it at the same time was quicker
+            return Decision([], Answer("unchanged", body))
         if state.status != "initiating":
             raise WrongState(f"payout run {self.run_id} is {state.status}", status=state.status)
         refuse_while_blocked(view)
-        waiting = [p for p in _payouts(view, self.payout_ids) if p.status == "proposed"]
+        waiting = [p for p in self._payouts(view) if p.status == "proposed"]
         codes = [_objection(view, one) for one in waiting]
         drafts: list[Draft] = [
             (payout.key(one.proposed.payout_id), excluded(one, code))
@@ -100,10 +105,10 @@ class InitiatePayouts(Command, frozen=True):
                 drafts += _initiated(one, invoice_numbers.format_number(year, number), view)
         return Decision(drafts, Answer("recorded" if drafts else "unchanged", body))
 
-
-def _payouts(view: View, payout_ids: Sequence[str]) -> list[PayoutState]:
-    found = (payout.payout(view, id_) for id_ in payout_ids)
-    return [one for one in found if one is not None]
+    def _payouts(self, view: View) -> list[PayoutState]:
+        """Those of this run, which is the one that was approved; each once."""
+        found = (payout.payout(view, id_) for id_ in dict.fromkeys(self.payout_ids))
+        return [one for one in found if one is not None and one.proposed.run_id == self.run_id]
 
 
 def _objection(view: View, state: PayoutState) -> str:
@@ -135,8 +140,12 @@ def _initiated(state: PayoutState, invoice_number: str, view: View) -> list[Draf
     facts: dict[str, str | int] = {
         "payout_id": p.payout_id, "amount": state.transfer_amount, "currency": p.currency,
     }  # fmt: skip
-    notice = queue_notice(f"payout/{p.payout_id}/initiated", p.affiliate_id, "payout_initiated", facts)
-    return [(payout.key(p.payout_id), event), notice]
+    told = notice.queue(_notice_id(p.payout_id), p.affiliate_id, "payout_initiated", facts)
+    return [(payout.key(p.payout_id), event), told]
+
+
+def _notice_id(payout_id: str) -> str:
+    return f"payout/{payout_id}/initiated"
 
 
 class FinishInitiation(Command, frozen=True):
@@ -158,7 +167,8 @@ class FinishInitiation(Command, frozen=True):
         state, stream = must(view, self.run_id), key_of(self.run_id)
         body = {"run_id": self.run_id, "status": "initiated"}
         if state.status == "initiated":
-            return Decision([], Answer("unchanged", body, view.answered_at(stream, PayoutRunInitiated)))
+            at = view.answered_at(stream, PayoutRunInitiated, run_id=self.run_id)
+            return Decision([], Answer("unchanged", body, at))
         if state.status != "initiating":
             raise WrongState(f"payout run {self.run_id} is {state.status}", status=state.status)
         fields = {field: getattr(self, field) for field in self.__struct_fields__}
@@ -183,10 +193,11 @@ class RecordFiles(Command, frozen=True):
         if state.status != "initiated" or state.initiated is None:
             raise WrongState(f"payout run {self.run_id} is {state.status}: initiate it first", status=state.status)
         refuse_while_blocked(view)
-        if state.files:
+        if state.rendered:
             if state.files != self.files:
                 raise WrongState(f"the files of payout run {self.run_id} came out otherwise before")
-            return Decision([], Answer("unchanged", body, view.answered_at(stream, PayoutFilesRendered)))
+            at = view.answered_at(stream, PayoutFilesRendered, run_id=self.run_id)
+            return Decision([], Answer("unchanged", body, at))
         totals = (sum(one.count for one in self.files), sum(one.control_sum for one in self.files))
         if totals != (state.initiated.payout_count, state.initiated.transfer_amount):
             raise WrongState(f"the files of payout run {self.run_id} do not add up to the run")

@@ -47,6 +47,8 @@ class DecidePayout(Command, frozen=True):
             raise InvalidInput("outcome", f"must be one of {', '.join(_OUTCOMES)}")
         if not self.reason.strip() or len(self.reason) > 2000:
             raise InvalidInput("reason", "is required, at most 2000 characters")
+        if self.booked_on is not None:
+            payout.check_day("booked_on", self.booked_on)
         if not 0 <= self.fee_amount <= AMOUNT_MAX or (self.fee_amount and self.outcome != "settle"):
             raise InvalidInput("fee_amount", "must be the bank's charge for a settled payout, in minor units")
 
@@ -76,7 +78,7 @@ class DecidePayout(Command, frozen=True):
                 f"payout {self.payout_id} is {state.status}: {self.outcome} needs {' or '.join(allowed)}",
                 status=state.status,
             )
-        if not must(view, state.proposed.run_id).files:
+        if not must(view, state.proposed.run_id).rendered:
             # a payout decided before its file is made would still stand in the file
             raise WrongState("render the files of its run first", status=state.status)
         affiliate_id = state.proposed.affiliate_id

@@ -203,12 +203,18 @@ def excluded(state: PayoutState, code: str, reason: str = "") -> PayoutExcluded:
 
 def booked_at(state: PayoutState, booked_on: date | None, view: View) -> datetime:
     """The instant an outcome takes effect: the beginning of the bank's booking day in the program's zone, but not
-    before the payout was initiated (banks know days only), and not in the future."""
+    before what the payout went through already (banks know days only), and not in the future. Raises InvalidInput."""
     assert view.program is not None
     at = view.now if booked_on is None else day_start(booked_on, view.program.zone)
     if at > view.now:
         raise InvalidInput("booked_on", "must not be in the future")
-    return max(at, state.initiated_at) if state.initiated_at else at
+    return max(at, state.initiated_at or at, state.ended_at or at)
+
+
+def check_day(field: str, day: date) -> None:
+    """A day that begins in every zone in a year we can name. Raises InvalidInput."""
+    if not 2 <= day.year <= 9998:
+        raise InvalidInput(field, "must be a day of the years 2 to 9998")
 
 
 def invoice_year(view: View) -> int:

@@ -116,6 +116,7 @@ class RunState(Struct):
     initiation: PayoutRunInitiationBegun | None = None
     initiated: PayoutRunInitiated | None = None
     files: list[FileFacts] = []
+    rendered: bool = False  # also where every line was excluded, and there is no file
     left_out: set[str] = set()  # affiliate ids
 
     @property
@@ -198,7 +199,7 @@ def fold(state: SeriesState | None, event: Event) -> SeriesState:
         case PayoutRunInitiated():
             one.initiated = event
         case PayoutFilesRendered():
-            one.files = event.files
+            one.files, one.rendered = event.files, True
         case PayoutsLeftOut():
             one.left_out.update(affiliate_id for affiliate_id, _, _ in event.left_out)
     return state

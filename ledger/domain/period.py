@@ -182,7 +182,7 @@ class ClosePeriod(Command, frozen=True):
         if (was := state.find(self.period)) is not None:
             if was.ends_at != ends_at:
                 raise WrongState(f"period {self.period} is closed already, up to {was.ends_at.isoformat()}")
-            return Decision([], Answer("unchanged", body, view.answered_at(KEY, PeriodClosed)))
+            return Decision([], Answer("unchanged", body, view.answered_at(KEY, PeriodClosed, period=self.period)))
         starts_at = self._starts_at(state, view.program.zone)
         if starts_at is not None and ends_at <= starts_at:
             raise InvalidInput("ends_at", f"must be later than {starts_at.isoformat()}, where the period begins")
@@ -245,7 +245,8 @@ class ReissuePeriod(Command, frozen=True):
             raise NotFound(f"period {self.period} is not closed")
         body = {"period": self.period, "version": self.version}
         if one.version == self.version:
-            return Decision([], Answer("unchanged", body, view.answered_at(KEY, PeriodReissued)))
+            at = view.answered_at(KEY, PeriodReissued, period=self.period, version=self.version)
+            return Decision([], Answer("unchanged", body, at))
         if self.version != one.version + 1:
             raise WrongState(f"period {self.period} stands at version {one.version}", version=one.version)
         if one is not state.closed[-1]:
@@ -282,6 +283,7 @@ class FinishClose(Command, frozen=True):
             assert one.issued is not None
             if one.issued.digest != self.digest:
                 raise WrongState(f"the statements of period {self.period} are not those that were issued")
-            return Decision([], Answer("unchanged", body, view.answered_at(KEY, StatementsIssued)))
+            at = view.answered_at(KEY, StatementsIssued, period=self.period, version=self.version)
+            return Decision([], Answer("unchanged", body, at))
         fields = {field: getattr(self, field) for field in self.__struct_fields__}
         return Decision([(KEY, StatementsIssued(**fields))], Answer("recorded", body))

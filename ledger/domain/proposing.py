@@ -72,7 +72,8 @@ class BeginRun(Command, frozen=True):
         if runs and runs[-1].open:
             last = runs[-1]
             body = {"run_id": last.begun.run_id, "status": last.status}
-            return Decision([], Answer("unchanged", body, view.answered_at(stream, PayoutRunBegun)))
+            at = view.answered_at(stream, PayoutRunBegun, PayoutRunProposed, run_id=last.begun.run_id)
+            return Decision([], Answer("unchanged", body, at))
         account = paying_account(view, self.currency) if self.method == "sepa" else None
         if self.method == "sepa" and account is None:
             raise WrongState(f"set the account that {self.currency} is paid from first")
@@ -108,16 +109,20 @@ class ProposePayouts(Command, frozen=True):
             streams.append(tax.profile_key(affiliate_id))
         return Needs(streams, payables=[(affiliate_id, currency) for affiliate_id, _ in self.owed])
 
+    def needs_then(self, view: View) -> Needs | None:
+        """The payouts that they may have in this run already."""
+        return Needs([payout.key(_payout_id(view, self.run_id, affiliate_id)) for affiliate_id, _ in self.owed])
+
     def decide(self, view: View) -> Decision:
-        """PayoutProposed for each that is paid, one PayoutsLeftOut for those that are not. Raises NotFound,
-        WrongState when the run is proposed already."""
+        """PayoutProposed for each that is paid, one PayoutsLeftOut for those that are not; nothing once the run has
+        all its lines. Raises NotFound."""
         begun = must(view, self.run_id)
         if begun.status != "begun":
-            raise WrongState(f"payout run {self.run_id} is {begun.status}", status=begun.status)
-        assert view.program is not None
+            # whoever proposed it at the same time was quicker, with the same lines
+            return Decision([], Answer("unchanged", {"run_id": self.run_id}))
         drafts: list[Draft] = []
         left_out: list[tuple[str, int, str]] = []
-        for affiliate_id, owed in self.owed:
+        for affiliate_id, owed in dict(self.owed).items():
             if affiliate_id in begun.left_out:
                 continue  # decided before an interruption
             line = _line(view, begun.begun, affiliate_id, owed)
@@ -130,11 +135,15 @@ class ProposePayouts(Command, frozen=True):
         return Decision(drafts, Answer("recorded" if drafts else "unchanged", {"run_id": self.run_id}))
 
 
+def _payout_id(view: View, run_id: str, affiliate_id: str) -> str:
+    assert view.program is not None
+    return payout.payout_id(view.program.program, run_id, affiliate_id)
+
+
 def _line(view: View, begun: PayoutRunBegun, affiliate_id: str, owed: int) -> PayoutProposed | str:
     """A run's line for an affiliate, or why there is none; '' where another method's run pays it, or this one has
     its line already."""
-    assert view.program is not None
-    payout_id = payout.payout_id(view.program.program, begun.run_id, affiliate_id)
+    payout_id = _payout_id(view, begun.run_id, affiliate_id)
     if payout.payout(view, payout_id) is not None:
         return ""
     methods = payout_method.payout_method(view, affiliate_id, begun.currency)
@@ -154,6 +163,8 @@ def _line(view: View, begun: PayoutRunBegun, affiliate_id: str, owed: int) -> Pa
     assessed = tax.assess(tax.tax_rules(view), tax.tax_profile(view, affiliate_id), amount, view.now)
     if assessed.missing:
         return assessed.missing
+    if amount + assessed.vat_amount <= assessed.withholding_amount:
+        return "below_minimum"  # nothing would be left to transfer, and a file takes no payment of 0
     return PayoutProposed(
         payout_id=payout_id,
         run_id=begun.run_id,
@@ -198,7 +209,8 @@ class FinishProposal(Command, frozen=True):
         state, stream = must(view, self.run_id), key_of(self.run_id)
         if state.status != "begun":
             body = {"run_id": self.run_id, "status": state.status}
-            return Decision([], Answer("unchanged", body, view.answered_at(stream, PayoutRunProposed, PayoutRunEmpty)))
+            at = view.answered_at(stream, PayoutRunProposed, PayoutRunEmpty, run_id=self.run_id)
+            return Decision([], Answer("unchanged", body, at))
         event: Event
         if self.payout_count:
             event = PayoutRunProposed(
@@ -244,7 +256,7 @@ class DecideRun(Command, frozen=True):
         done = ("approved", "initiating", "initiated") if self.approve else ("rejected",)
         if state.status in done:
             self._check_hash(state)
-            at = view.answered_at(stream, PayoutRunApproved, PayoutRunRejected)
+            at = view.answered_at(stream, PayoutRunApproved, PayoutRunRejected, run_id=self.run_id)
             return Decision([], Answer("unchanged", body, at))
         if state.status != "proposed":
             raise WrongState(f"payout run {self.run_id} is {state.status}", status=state.status)

@@ -87,4 +87,4 @@ class IssueStatement(Command, frozen=True):
             return Decision([(stream, new)], Answer("recorded", body))
         if same.hash != new.hash:
             raise WrongState(f"the statement of {new.affiliate_id} for {new.period} was issued with another hash")
-        return Decision([], Answer("unchanged", body, view.answered_at(stream, StatementIssued)))
+        return Decision([], Answer("unchanged", body, view.answered_at(stream, StatementIssued, version=new.version)))

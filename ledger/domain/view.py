@@ -81,9 +81,10 @@ class View(Protocol):
     def proposed_payouts(self, affiliate_id: str, currency: str) -> list[tuple[str, str]]:
         """(payout id, run id) of the affiliate's payouts that are proposed and neither excluded nor initiated."""
 
-    def answered_at(self, key: str, *types: type[Event]) -> int:
-        """The newest event of these types in a stream: the position of the last event that the same command
-        appended to that stream. It is what the command's caller was told, and is told again."""
+    def answered_at(self, key: str, *types: type[Event], **having: Any) -> int:
+        """The newest event of these types, whose fields have these values, in a stream: the position of the last
+        event that the same command appended to that stream. It is what the command's caller was told, and is told
+        again."""
 
     def seal(self, subject: str, key: str, field: str, text: str) -> str:
         """Personal text as ciphertext bound to a stream and a field ('' stays '')."""

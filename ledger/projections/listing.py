@@ -70,4 +70,5 @@ _DESCRIBE: dict[str, Any] = {
     "notice": lambda s: (s.status, s.queued.template, s.queued.affiliate_id),
     "break": lambda s: (s.status, s.opened.type, s.opened.affiliate_id),
     "dispute": lambda s: (s.status, "", s.opened.affiliate_id),
+    "bank_statement": lambda s: ("imported", "", ""),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -153,9 +153,12 @@ def newest_cut(cur: Rows, program_id: UUID, position: int, ends_at: datetime) ->
     return _cut(row) if row else None
 
 
-def periods(cur: Rows, program_id: UUID, before: datetime | None = None, limit: int = 100) -> list[Cut]:
-    """Closed periods, newest first."""
-    cur.execute(QUERIES["select_periods"], {"program_id": program_id, "before": before, "limit": limit})
+def periods(
+    cur: Rows, program_id: UUID, before: datetime | None = None, limit: int = 100, before_version: int = 0
+) -> list[Cut]:
+    """Every version of closed periods, newest first: those behind the place (before, before_version), if given."""
+    params = {"program_id": program_id, "before": before, "before_version": before_version, "limit": limit}
+    cur.execute(QUERIES["select_periods"], params)
     return [_cut(row) for row in cur]
 
 
@@ -211,7 +214,7 @@ def lines_by_affiliate(
     cur: Rows, program_id: UUID, between: Bounds, starts_at: datetime | None
 ) -> Iterator[tuple[str, Iterator[StatementLine]]]:
     """(affiliate id, its lines) in the order of ids; memory stays flat."""
-    rows = _streamed(cur, QUERIES["select_lines"], {"program_id": program_id, **between._asdict()})
+    rows = raw_lines(cur, program_id, between)
     for affiliate_id, group in groupby(rows, key=lambda row: row[0]):
         yield affiliate_id, (_line(row, starts_at) for row in group)
 
@@ -220,12 +223,13 @@ def lines_of(
     cur: Rows, program_id: UUID, affiliate_id: str, between: Bounds, starts_at: datetime | None
 ) -> Iterator[StatementLine]:
     """One affiliate's lines; memory stays flat."""
+    return (_line(row, starts_at) for row in raw_lines(cur, program_id, between, affiliate_id))
+
+
+def raw_lines(cur: Rows, program_id: UUID, between: Bounds, affiliate_id: str | None = None) -> Iterator[Any]:
+    """Everybody's lines, or one affiliate's, as rows of a cursor of the server's, which holds what is not read yet."""
+    query = QUERIES["select_lines" if affiliate_id is None else "select_affiliate_lines"]
     params = {"program_id": program_id, "affiliate_id": affiliate_id, **between._asdict()}
-    return (_line(row, starts_at) for row in _streamed(cur, QUERIES["select_affiliate_lines"], params))
-
-
-def _streamed(cur: Rows, query: LiteralString, params: dict[str, Any]) -> Iterator[Any]:
-    """Rows through a cursor of the server's, which holds what is not read yet."""
     with cur.connection.cursor(name="statement_lines") as rows:
         rows.itersize = LINES_AT_ONCE
         yield from rows.execute(query, params)
@@ -269,10 +273,12 @@ def statements_of(
     period: str | None = None,
     before: datetime | None = None,
     limit: int = 100,
+    before_version: int = 0,
 ) -> list[Issued]:
-    """An affiliate's statements, newest first, every version."""
+    """An affiliate's statements, newest first, every version: behind the place (before, before_version), if given."""
     params = {
-        "program_id": program_id, "affiliate_id": affiliate_id, "period": period, "before": before, "limit": limit,
+        "program_id": program_id, "affiliate_id": affiliate_id, "period": period, "before": before,
+        "before_version": before_version, "limit": limit,
     }  # fmt: skip
     cur.execute(QUERIES["select_statements"], params)
     return [
@@ -310,7 +316,8 @@ def owed(cur: Rows, program_id: UUID, currency: str, position: int, ends_at: dat
     found: dict[str, int] = {}
     params: dict[str, Any] = {"program_id": program_id, "currency": currency}
     if before is not None:
-        cur.execute(QUERIES["select_closing_payables"], {**params, "ends_at": before.ends_at})
+        until = {"ends_at": before.ends_at, "version": before.version}
+        cur.execute(QUERIES["select_closing_payables"], params | until)
         found.update(cur.fetchall())
     between = behind(before, position, ends_at)
     cur.execute(QUERIES["select_payable_movements"], {**params, **between._asdict()})

@@ -30,11 +30,11 @@ SELECT period, version, starts_at, ends_at, position, previous_period, previous_
  ORDER BY ends_at DESC, version DESC LIMIT 1
 
 -- name: select_periods
--- Closed periods, newest first.
+-- Versions of closed periods, newest first.
 SELECT period, version, starts_at, ends_at, position, previous_period, previous_version, previous_position, status,
        statement_count, line_count, closed_at
   FROM periods WHERE program_id = %(program_id)s
-   AND (%(before)s::timestamptz IS NULL OR ends_at < %(before)s)
+   AND (%(before)s::timestamptz IS NULL OR (ends_at, version) < (%(before)s, %(before_version)s))
  ORDER BY ends_at DESC, version DESC LIMIT %(limit)s
 
 -- name: carry_lines
@@ -128,7 +128,7 @@ SELECT DISTINCT ON (affiliate_id) affiliate_id, sections::text, line_count, hash
 SELECT period, version, ends_at, sections::text, line_count, hash, position FROM statements
  WHERE program_id = %(program_id)s AND affiliate_id = %(affiliate_id)s
    AND (%(period)s::text IS NULL OR period = %(period)s)
-   AND (%(before)s::timestamptz IS NULL OR ends_at < %(before)s)
+   AND (%(before)s::timestamptz IS NULL OR (ends_at, version) < (%(before)s, %(before_version)s))
  ORDER BY ends_at DESC, version DESC LIMIT %(limit)s
 
 -- name: select_changed_since
@@ -169,10 +169,10 @@ SELECT s ->> 'currency', b.key, sum(b.value::bigint)::bigint
  GROUP BY 1, 2 ORDER BY 1, 2
 
 -- name: select_closing_payables
--- What is payable in a currency by the newest statements up to an instant.
+-- What is payable in a currency by the statements up to a cut: its own version and what came before, no later reissue.
 SELECT newest.affiliate_id, (s -> 'closing' ->> 'payable')::bigint
   FROM (SELECT DISTINCT ON (affiliate_id) affiliate_id, sections FROM statements
-         WHERE program_id = %(program_id)s AND ends_at <= %(ends_at)s
+         WHERE program_id = %(program_id)s AND (ends_at < %(ends_at)s OR ends_at = %(ends_at)s AND version <= %(version)s)
          ORDER BY affiliate_id, ends_at DESC, version DESC) newest
  CROSS JOIN LATERAL jsonb_array_elements(newest.sections) s
  WHERE s ->> 'currency' = %(currency)s AND s -> 'closing' ? 'payable'

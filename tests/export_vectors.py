@@ -1,0 +1,17 @@
+"""Every vector of an export line, in the order in which they were written down: new ones come last."""
+
+from __future__ import annotations
+
+import export_rows
+import export_rows_breaks
+import export_rows_payees
+import export_rows_payouts
+import export_rows_restore
+
+ROWS = [
+    *export_rows.ROWS,
+    *export_rows_payees.ROWS,
+    *export_rows_breaks.ROWS,
+    *export_rows_restore.ROWS,
+    *export_rows_payouts.ROWS,
+]
