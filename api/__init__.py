@@ -25,10 +25,10 @@ from api import (
     openapi,
     operators,
     paths,
-    periods,
     payout_methods,
     payout_runs,
     payouts,
+    periods,
     postback,
     receivables,
     requests,
@@ -65,6 +65,9 @@ RESOURCES = (
     receivables,
     notices,
     restores,
+    periods,
+    statements,
+    tax_years,
 )
 
 

@@ -106,6 +106,15 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "approveTaxRules": (CHECKER,),
     "rejectTaxRules": (CHECKER,),
     "listNotices": (*_STAFF, AFFILIATE),
+    # periods and statements
+    "closePeriod": (MAKER,),
+    "reissuePeriod": (MAKER,),
+    "listPeriods": _STAFF,
+    "getPeriod": _STAFF,
+    "listStatements": (*_STAFF, AFFILIATE),
+    "getStatement": (*_STAFF, AFFILIATE),
+    "compareStatements": (*_STAFF, AFFILIATE),
+    "getTaxYear": (MAKER, CHECKER, AUDITOR),
     # the log and the keys
     "listEvents": (AUDITOR,),
     "listJobRuns": _STAFF,

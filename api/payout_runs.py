@@ -214,7 +214,7 @@ def get_run_reconciliation(caller: Caller, _: dict[str, Any], run_id: str) -> Re
             "currency": found.run.begun.currency,
             "status": found.run.status,
             "ledger": [one._asdict() for one in found.ledger],
-            "files": [one._asdict() for one in found.files],
+            "files": found.files,
             "file_problem": found.file_problem,
             "bank": [one._asdict() for one in found.bank],
             "in_transit_amount": found.in_transit_amount,

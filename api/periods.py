@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from flask import Response
-from marshmallow import fields, validate
+from marshmallow import ValidationError, fields, validate
 
 from api import answers, schemas
 from api.auth import Caller, operation
@@ -49,7 +49,7 @@ def place_after(page: dict[str, Any]) -> tuple[datetime | None, int]:
         return None, 0
     try:
         return schemas.to_instant(found[0]), min(found[1], MOST_VERSIONS)
-    except schemas.ValidationError:
+    except ValidationError:
         errors = [{"parameter": "after", "detail": "must be the next of an earlier page"}]
         raise Problem(422, "The cursor is not one of ours.", code="invalid_input", errors=errors) from None
 
@@ -95,9 +95,7 @@ def close_period(caller: Caller, body: dict[str, Any], period: str) -> Response:
 def reissue_period(caller: Caller, body: dict[str, Any], period: str) -> Response:
     """A new version of the last closed period's statements, for those to whom something was added since its cut."""
     done = _is_closed(caller, period, body["version"])
-    work = closing.reissue_period(
-        caller.ledger, caller.program, period, body["version"], body["reason"], caller.meta
-    )
+    work = closing.reissue_period(caller.ledger, caller.program, period, body["version"], body["reason"], caller.meta)
     return _worked_off(caller, work, period, body["version"], done)
 
 

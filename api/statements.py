@@ -1,4 +1,4 @@
-"""Statements: what an affiliate was owed, every line that moved it, and what is owed; in the form the reader asks for."""
+"""Statements: what was owed to an affiliate, every line that moved it, what is owed; in the form the reader wants."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ def list_statements(caller: Caller, page: dict[str, Any], affiliate_id: str) -> 
     with reads.reading(caller.ledger, caller.program) as look:
         if look.record(affiliate.key(affiliate_id)) is None:
             raise Problem(404, NO_SUCH_RECORD)
-        found = periods.statements_of(
-            look.cur, look.program_id, affiliate_id, None, before, page["limit"] + 1, version
-        )
+        found = periods.statements_of(look.cur, look.program_id, affiliate_id, None, before, page["limit"] + 1, version)
     items = [one._asdict() for one in found]
     next_of = lambda item: answers.cursor(item["ends_at"].isoformat(), item["version"])  # noqa: E731
     return answers.read(answers.page(items, page["limit"], next_of))

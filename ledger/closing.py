@@ -56,9 +56,9 @@ def issue_statements(ledger: CommissionLedger, program: str, period: str, meta: 
             raise NotFound(f"period {period} is not closed")
         if cut.status == "closed":
             return
-        periods.carry(cur, id_, cut)
-        cur.connection.commit()
-        cur.execute("SET LOCAL statement_timeout = '2h'")
+        with ledger.writing(program) as (writer, _):
+            writer.execute("SET LOCAL statement_timeout = '2h'")
+            periods.carry(writer, id_, cut)
         done = 0
         batch: list[IssueStatement] = []
         for statement in _statements(cur, id_, program, cut):

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from ledger import payruns
 from ledger.application import CommissionLedger
 from ledger.domain.errors import Refusal
@@ -16,7 +18,7 @@ from ledger.projections.breaks import Break
 from ledger.projections.payouts import StatusTotal
 
 
-class Reread(NamedTuple):
+class Reread(Struct, frozen=True):
     """A file as its bytes say. as_rendered: they are the bytes that were rendered first. control_sum: minor units."""
 
     name: str

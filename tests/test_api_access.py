@@ -19,6 +19,7 @@ from ledger.store.embedded import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parent.parent
 PATH_VALUES = {"terms_version": "7", "exception_id": "conversion:nobody", "order_id": "uk-order"}
+PATH_VALUES |= {"period": "2026-01", "year": "2026"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,10 @@ def app(server: EmbeddedServer, template: str) -> Iterator[Flask]:
 
 @pytest.fixture(scope="module")
 def world(app: Flask) -> World:
-    return make_world(app)
+    made = make_world(app)
+    made.sell("uk-order")
+    made.call("finance_maker", "POST", "/periods/2026-01/close")
+    return made
 
 
 def operations(app: Flask) -> list[tuple[str, str, str, dict[str, Any]]]:

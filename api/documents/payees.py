@@ -160,14 +160,14 @@ class Notices(Struct):
 
 class ReceivableDocument(Struct):
     """What an affiliate owes, above zero. since: when its payable balance fell below zero last, by the line at
-    position; days: whole ones since then."""
+    position; age_days: whole days since then."""
 
     affiliate_id: str
     currency: str
     amount: int
     since: datetime
     position: Position
-    days: int
+    age_days: int
     age: Literal["0-30", "31-60", "61-90", ">90"]
 
 
@@ -176,7 +176,7 @@ class ReceivableAge(Struct):
 
     currency: str
     age: Literal["0-30", "31-60", "61-90", ">90"]
-    count: int
+    receivable_count: int
     amount: int
 
 

@@ -14,7 +14,7 @@ import psycopg
 import psycopg_pool
 
 from ledger.backup.manifest import BackupRefused
-from ledger.cli import backups, demo, importing, money, operating, reconciling, records, working
+from ledger.cli import backups, demo, importing, money, operating, reconciling, records, statements, working
 from ledger.domain.errors import Refusal
 from ledger.imports.errors import ImportRefused
 from ledger.store.database import StartupRefused
@@ -43,7 +43,7 @@ def cli() -> None:
     """
 
 
-for verbs in (demo, operating, records, money, importing, reconciling, backups, working):
+for verbs in (demo, operating, records, money, importing, reconciling, backups, working, statements):
     for command in verbs.COMMANDS:
         cli.add_command(command)
 

@@ -85,11 +85,12 @@ def page(
     """Breaks whose newest opening stands behind a position, oldest first."""
     params = {"program_id": program_id, "after": after, "limit": limit, "status": status, "type": type_}
     cur.execute(QUERIES["select_page"], params)
-    ids: dict[UUID, str] = dict(cur.fetchall())
-    streams: dict[UUID, list[Recorded]] = {id_: [] for id_ in ids}
+    listed: dict[UUID, tuple[str, int]] = {id_: (break_id, opening) for id_, break_id, opening in cur.fetchall()}
+    streams: dict[UUID, list[Recorded]] = {id_: [] for id_ in listed}
     for event in log.select_streams(cur, program_id, list(streams)):
         streams[event.originator_id].append(event)
-    return [seen(ids[id_], events, now) for id_, events in streams.items()]
+    # the next page begins behind the place that the directory gave it, whatever happened to the break meanwhile
+    return [seen(break_id, streams[id_], now)._replace(opening=opening) for id_, (break_id, opening) in listed.items()]
 
 
 def every(

@@ -3,7 +3,7 @@
 
 -- name: select_page
 -- Breaks whose newest opening stands behind a position, oldest first.
-SELECT originator_id, record_id FROM directory
+SELECT originator_id, record_id, position FROM directory
  WHERE program_id = %(program_id)s AND kind = 'break' AND position > %(after)s
    AND (%(status)s::text IS NULL OR status = %(status)s) AND (%(type)s::text IS NULL OR type = %(type)s)
  ORDER BY position LIMIT %(limit)s

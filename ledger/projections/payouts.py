@@ -241,3 +241,9 @@ def runs(cur: Rows, program_id: UUID, after: str, limit: int, status: str | None
     """Runs behind an id, in the order of ids."""
     cur.execute(QUERIES["select_runs"], {"program_id": program_id, "after": after, "limit": limit, "status": status})
     return [RunRow(*row) for row in cur]
+
+
+def missing_series(cur: Rows, program_id: UUID, period: str) -> list[tuple[str, str]]:
+    """(currency, method) in use by affiliates, of which a period has no run yet."""
+    cur.execute(QUERIES["select_missing_series"], {"program_id": program_id, "period": period})
+    return cur.fetchall()

@@ -68,3 +68,12 @@ SELECT run_id, period, currency, method, attempt, status, cut_position, ends_at,
 SELECT b.outcome, count(*), sum(b.amount)::bigint
   FROM payouts p JOIN bank_lines b ON b.program_id = p.program_id AND b.payout_id = p.payout_id
  WHERE p.program_id = %(program_id)s AND p.run_id = %(run_id)s GROUP BY b.outcome ORDER BY b.outcome
+
+-- name: select_missing_series
+-- Currencies and methods by which affiliates are paid and of which a period has no run yet.
+SELECT DISTINCT split_part(d.record_id, '/', 2), d.type FROM directory d
+ WHERE d.program_id = %(program_id)s AND d.kind = 'payout_method' AND d.type <> ''
+   AND NOT EXISTS (SELECT FROM payout_runs r
+                    WHERE r.program_id = %(program_id)s AND r.period = %(period)s AND r.method = d.type
+                      AND r.currency = split_part(d.record_id, '/', 2))
+ ORDER BY 1, 2

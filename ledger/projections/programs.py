@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from ledger.domain import program
@@ -19,3 +20,13 @@ def state(cur: Rows, program_id: UUID, name: str) -> ProgramState:
     if found is None:
         raise UnknownProgram(name)
     return found
+
+
+def opened_at(cur: Rows, program_id: UUID) -> datetime:
+    """When a program was opened. Raises UnknownProgram."""
+    cur.execute("SELECT opened_at FROM programs WHERE program_id = %s", (program_id,))
+    row = cur.fetchone()
+    if row is None:
+        raise UnknownProgram(program_id)
+    opened: datetime = row[0]
+    return opened.astimezone(UTC)
