@@ -127,7 +127,7 @@ def reject_payout_method(
     caller: Caller, body: dict[str, Any], affiliate_id: str, currency: str, method_version: int
 ) -> Response:
     """A second person refuses the version."""
-    return _decide(caller, affiliate_id, currency, method_version, False, body["fingerprint"])
+    return _decide(caller, affiliate_id, currency, method_version, False, body["fingerprint"] or "")
 
 
 def _decide(

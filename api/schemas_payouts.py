@@ -79,7 +79,7 @@ class MethodApproval(Strict):
 class MethodRejection(Strict):
     """fingerprint: of the version as it was seen."""
 
-    fingerprint = _fingerprint(load_default="")
+    fingerprint = _fingerprint(load_default=None, allow_none=True)
 
 
 # --- runs ----------------------------------------------------------------------------------------------------

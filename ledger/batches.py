@@ -51,6 +51,10 @@ def retryable(error: BaseException) -> bool:
     return error.sqlstate.startswith(_RETRY_CLASSES)
 
 
+def _size(items: Sequence[Item]) -> int:
+    return sum(command.record_count for command, _ in items)
+
+
 class ProgramWriter:
     """Writes one program's books from this process. Thread-safe: one batch at a time."""
 
@@ -111,7 +115,7 @@ class ProgramWriter:
         return outcomes
 
     def _attempt(self, items: Sequence[Item], also: Also | None, deadline: float) -> list[Outcome]:
-        with answering(self._pool, deadline, whole=len(items) <= MOST_IN_A_HURRY) as conn, conn.cursor() as cur:
+        with answering(self._pool, deadline, whole=_size(items) <= MOST_IN_A_HURRY) as conn, conn.cursor() as cur:
             if self._guard is not None:
                 self._guard(cur, self.program_id)
             desk = Desk(cur, self.program, self.program_id, self._secrets, self._memory, self._clock())

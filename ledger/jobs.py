@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from ledger import finance_jobs
 from ledger.application import CommissionLedger, Progress
 from ledger.desk import Meta
 from ledger.domain.ids import program_id
@@ -90,6 +91,13 @@ def approve_due(ledger: CommissionLedger, program: str, due_at: datetime, meta: 
 JOBS: tuple[Job, ...] = (
     Job("attribute-waiting", timedelta(minutes=10), attribute_waiting),
     Job("approve-due", timedelta(hours=1), approve_due),
+    Job("resume", timedelta(minutes=10), finance_jobs.resume),
+    Job("send-notices", timedelta(minutes=10), finance_jobs.send_notices),
+    Job("record-known-positions", timedelta(minutes=10), finance_jobs.record_known_positions),
+    Job("remind-open-breaks", timedelta(days=1), finance_jobs.remind_open_breaks),
+    # off unless asked for: when a month is closed and a run proposed is finance's to say
+    Job("close-periods", timedelta(hours=1), finance_jobs.close_periods, on=False),
+    Job("propose-runs", timedelta(hours=1), finance_jobs.propose_runs, on=False),
 )
 
 

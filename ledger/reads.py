@@ -188,16 +188,37 @@ class Look:
         return [record_id.partition(":")[2] for (record_id,) in self.cur]
 
     def listed(
-        self, kind: str, after: str, limit: int, status: str | None = None, type_: str | None = None
+        self,
+        kind: str,
+        after: str,
+        limit: int,
+        status: str | None = None,
+        type_: str | None = None,
+        affiliate_id: str | None = None,
     ) -> list[Entry]:
         """Which records of a kind there are, in the order of their ids."""
-        return directory.page(self.cur, self.program_id, kind, after=after, limit=limit, status=status, type_=type_)
+        return directory.page(
+            self.cur,
+            self.program_id,
+            kind,
+            after=after,
+            limit=limit,
+            status=status,
+            type_=type_,
+            affiliate_id=affiliate_id,
+        )
 
     def records(
-        self, kind: str, after: str, limit: int, status: str | None = None, type_: str | None = None
+        self,
+        kind: str,
+        after: str,
+        limit: int,
+        status: str | None = None,
+        type_: str | None = None,
+        affiliate_id: str | None = None,
     ) -> list[Found]:
         """The records of a kind, in the order of their ids."""
-        entries = self.listed(kind, after, limit, status, type_)
+        entries = self.listed(kind, after, limit, status, type_, affiliate_id)
         streams: dict[UUID, list[Recorded]] = {entry.originator_id: [] for entry in entries}
         for event in log.select_streams(self.cur, self.program_id, list(streams)):
             streams[event.originator_id].append(event)

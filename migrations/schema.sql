@@ -565,6 +565,8 @@ CREATE INDEX journal_by_credit ON public.journal USING btree (program_id, genera
 
 CREATE INDEX journal_by_debit ON public.journal USING btree (program_id, generation, debit, currency, "position", line_no);
 
+CREATE INDEX notices_queued ON public.directory USING btree (program_id, record_id) WHERE ((kind = 'notice'::text) AND (status = 'queued'::text));
+
 CREATE INDEX payouts_by_affiliate ON public.payouts USING btree (program_id, affiliate_id, currency, "position");
 
 CREATE INDEX payouts_by_run ON public.payouts USING btree (program_id, run_id, payout_id);

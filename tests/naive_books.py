@@ -36,6 +36,9 @@ def lines(log: Iterable[Logged]) -> list[Line]:
     """Every transfer of a log."""
     found = []
     for row in log:
+        if row.topic.startswith("Payout") or row.topic == "BankFeeBooked":
+            found += payout_lines(row)
+            continue
         e = row.state
         owed = f"liability:{e.get('affiliate_id')}:"
         pair = None
@@ -62,6 +65,35 @@ def lines(log: Iterable[Logged]) -> list[Line]:
             amount = abs(e["amount"])
             found.append(Line(row.position, *pair, amount, e["currency"], datetime.fromisoformat(at)))
     return found
+
+
+def payout_lines(row: Logged) -> list[Line]:
+    """The transfers of a payout's event: commission, VAT on top, withholding taken off, and the bank's fee."""
+    e = row.state
+    owed, paid = f"liability:{e.get('affiliate_id')}:", f"asset:bank:{e.get('affiliate_id')}"
+    payable, on_its_way = owed + "payable", owed + "in_transit"
+    moves: list[tuple[str, str, int]] = []
+    leaves = row.topic == "PayoutInitiated" or (row.topic == "PayoutSettled" and e.get("after_failure"))
+    if leaves:
+        gross = e["amount"] if row.topic == "PayoutInitiated" else e["gross_amount"]
+        moves.append((payable, on_its_way, gross))
+        moves.append(("tax:vat", on_its_way, e.get("vat_amount", 0)))
+        moves.append((on_its_way, "tax:withholding", e.get("withholding_amount", 0)))
+    if row.topic == "PayoutSettled":
+        moves.append((on_its_way, paid, e["amount"]))
+        moves.append(("expense:bank_fee", "asset:bank", e.get("fee_amount", 0)))
+    if row.topic in ("PayoutFailed", "PayoutReturned"):
+        place = on_its_way if row.topic == "PayoutFailed" else paid
+        moves.append((place, payable, e["amount"]))
+        moves.append((place, "tax:vat", e.get("vat_amount", 0)))
+        moves.append(("tax:withholding", place, e.get("withholding_amount", 0)))
+    if row.topic == "BankFeeBooked":
+        moves.append(("expense:bank_fee", "asset:bank", e["amount"]))
+    return [
+        Line(row.position, debit, credit, amount, e["currency"], datetime.fromisoformat(e["effective_at"]))
+        for debit, credit, amount in moves
+        if amount
+    ]
 
 
 def add_up(some: Iterable[Line]) -> Balances:
@@ -102,6 +134,64 @@ def check_prices(log: Iterable[Logged]) -> None:
                 assert of_commission == whole
 
 
+# topic → the statuses it may follow ("" is: no payout yet), and the one it leads to
+LIFE = {
+    "PayoutProposed": (("",), "proposed"),
+    "PayoutExcluded": (("proposed",), "excluded"),
+    "PayoutInitiated": (("proposed",), "initiated"),
+    "PayoutUnknown": (("initiated",), "unknown"),
+    "PayoutSettled": (("initiated", "unknown", "failed"), "settled"),
+    "PayoutFailed": (("initiated", "unknown"), "failed"),
+    "PayoutReturned": (("settled",), "returned"),
+}
+
+
+def payouts(log: Iterable[Logged]) -> dict[str, tuple[str, int]]:
+    """Every payout's (status, what is transferred for it), each step of its life looked at: from the facts alone."""
+    found: dict[str, tuple[str, int]] = {}
+    for row in log:
+        if row.topic not in LIFE:
+            continue
+        e, (before, after) = row.state, LIFE[row.topic]
+        status, transfer = found.get(e["payout_id"], ("", 0))
+        assert status in before, f"{row.topic} of a payout that is {status}"
+        assert bool(e.get("after_failure")) == (status == "failed")
+        if row.topic == "PayoutProposed":
+            transfer = e["amount"] + e.get("vat_amount", 0) - e.get("withholding_amount", 0)
+            assert e["amount"] > 0
+            assert transfer > 0
+        if row.topic == "PayoutSettled":
+            assert e["amount"] == transfer
+        found[e["payout_id"]] = (after, transfer)
+    return found
+
+
+def check_invoices(log: Iterable[Logged]) -> None:
+    """Invoices and credit notes have the numbers 1, 2, 3 … of their year, each once; a payout on its way or settled
+    has exactly one invoice that stands, and no other payout has any."""
+    next_number: dict[int, int] = defaultdict(lambda: 1)
+    free: set[str] = set()  # numbers taken that stand on no invoice yet
+    standing: dict[str, str] = {}  # payout id → its invoice
+    for row in log:
+        e = row.state
+        if row.topic == "InvoiceNumbersTaken":
+            assert e["first"] == next_number[e["year"]]
+            next_number[e["year"]] += e["count"]
+            free |= {f"{e['year']:04}-{n:06}" for n in range(e["first"], e["first"] + e["count"])}
+        elif row.topic == "CreditNoteIssued":
+            assert e["number"] == next_number[e["year"]]
+            next_number[e["year"]] += 1
+            assert standing.pop(e["payout_id"]) == e["cancels"]
+        elif number := e.get("invoice_number"):
+            free.remove(number)
+            assert standing.setdefault(e["payout_id"], number) == number
+    assert not free, "every number is on an invoice"
+    alive = {
+        payout_id for payout_id, (status, _) in payouts(log).items() if status in ("initiated", "unknown", "settled")
+    }
+    assert set(standing) == alive
+
+
 def check_books(ledger: CommissionLedger, program: str = PROGRAM, chance: random.Random | None = None) -> None:
     """The live books are the fold of the log: now, and as of random points of either axis or both."""
     chance = chance or random.Random()
@@ -109,6 +199,7 @@ def check_books(ledger: CommissionLedger, program: str = PROGRAM, chance: random
     assert [row.position for row in log] == list(range(1, len(log) + 1))
     assert all(a.recorded_at <= b.recorded_at for a, b in pairwise(log))
     check_prices(log)
+    check_invoices(log)
     all_lines = lines(log)
     position = chance.randint(0, len(log))
     instants = [line.effective_at for line in all_lines] or [log[0].recorded_at]

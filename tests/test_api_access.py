@@ -18,7 +18,10 @@ from ledger.store.database import urls
 from ledger.store.embedded import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parent.parent
-PATH_VALUES = {"terms_version": "7", "exception_id": "conversion:nobody", "order_id": "uk-order"}
+PATH_VALUES = {
+    "terms_version": "7", "exception_id": "conversion:nobody", "order_id": "uk-order", "currency": "GBP",
+    "method_version": "7", "rules_version": "7",
+}  # fmt: skip
 PATH_VALUES |= {"period": "2026-01", "year": "2026"}
 
 
@@ -111,8 +114,10 @@ def test_without_a_key_nothing_opens(world: World) -> None:
 
 
 def test_an_affiliate_key_reads_nobody_else(world: World) -> None:
-    """For every operation, another affiliate answers exactly as one that does not exist."""
+    """For every operation, another affiliate answers exactly as one that does not exist; its own is there to read."""
     world.sell("uk-order")
+    profile = {"country": "GB", "tax_status": "business", "tax_number": "123456789"}
+    assert world.call("finance_maker", "PUT", "/affiliates/uk/tax-profile", profile).status_code == 201
     world.sell("secret-order", affiliate_id="fr")
     secret = world.call("affiliate", "GET", "/affiliates/uk/conversions/secret-order")
     assert same_but_for_the_request(secret, world.call("affiliate", "GET", "/affiliates/uk/conversions/none"))

@@ -162,7 +162,7 @@ INSTANTS = st.datetimes(timezones=st.just(UTC))
 KINDS: dict[str, tuple[type[Event], ...]] = {}
 for _event in EVENT_OF.values():
     _module = _event.__module__.rpartition(".")[2]
-    _kind = {"access": "key", "breaks": "break"}.get(_module, _module)
+    _kind = {"access": "key", "breaks": "break", "period": "calendar"}.get(_module, _module)
     if _kind in FOLDS:
         KINDS[_kind] = (*KINDS.get(_kind, ()), _event)
 for _kind in ("conversion", "reversal"):

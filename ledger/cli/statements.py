@@ -195,7 +195,7 @@ def statement(
     with open_service() as service:
         _, made = _rendered(service.ledger, program, affiliate, period, version, format_, language)
     if file is None:
-        click.get_binary_stream("stdout").write(made)
+        click.echo(made, nl=False)
         return
     write_durably(file, made)
     note(f"{file}: {len(made):,} bytes, SHA-256 {hashlib.sha256(made).hexdigest()}")

@@ -95,6 +95,11 @@ class Command(Struct, frozen=True, kw_only=True, gc=False):
 
     name: ClassVar[str] = ""
 
+    @property
+    def record_count(self) -> int:
+        """How many records it decides about: bulk work is given more time."""
+        return 1
+
     def needs(self) -> Needs:
         """What it will look at."""
         raise NotImplementedError

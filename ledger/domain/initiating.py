@@ -62,6 +62,11 @@ class InitiatePayouts(Command, frozen=True):
     run_id: str
     payout_ids: list[str]
 
+    @property
+    def record_count(self) -> int:
+        """One for each payout."""
+        return len(self.payout_ids)
+
     def needs(self) -> Needs:
         """The run and the payouts."""
         return Needs([key_of(self.run_id), RESTORES_KEY, *(payout.key(id_) for id_ in self.payout_ids)])

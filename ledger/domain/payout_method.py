@@ -157,6 +157,13 @@ def open_details(unsealer: Unsealer, affiliate_id: str, currency: str, version: 
     return None if text is None else msgspec.json.decode(text, type=dict[str, str])
 
 
+_STATUS: dict[type[Event], str] = {
+    PayoutMethodApproved: "approved",
+    PayoutMethodRejected: "rejected",
+    PayoutMethodWithdrawn: "withdrawn",
+}
+
+
 def fold(state: PayoutMethodState | None, event: Event) -> PayoutMethodState:
     """PayoutMethodState after an event."""
     if isinstance(event, PayoutMethodProposed):
@@ -175,16 +182,12 @@ def fold(state: PayoutMethodState | None, event: Event) -> PayoutMethodState:
         )
         return state
     assert state is not None
-    match event:
-        case PayoutMethodApproved():
-            version = state.versions[event.method_version - 1]
-            version.status, version.effective_from = "approved", event.effective_from
-        case PayoutMethodRejected():
-            state.versions[event.method_version - 1].status = "rejected"
-        case PayoutMethodWithdrawn():
-            state.versions[event.method_version - 1].status = "withdrawn"
-        case _:
-            raise AssertionError(event)
+    named = getattr(event, "method_version", 0)
+    version = next((one for one in state.versions if one.method_version == named), None)
+    if version is not None:
+        version.status = _STATUS[type(event)]
+        if isinstance(event, PayoutMethodApproved):
+            version.effective_from = event.effective_from
     return state
 
 

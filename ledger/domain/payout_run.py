@@ -189,7 +189,8 @@ def fold(state: SeriesState | None, event: Event) -> SeriesState:
         state.runs.append(RunState(event))
         return state
     one = find(state, event.run_id)  # type: ignore[attr-defined]
-    assert one is not None
+    if one is None:
+        return state
     one.status = STATUS.get(type(event), one.status)
     match event:
         case PayoutRunProposed():

@@ -91,7 +91,8 @@ def fold(state: CalendarState | None, event: Event) -> CalendarState:
         return state
     assert isinstance(event, PeriodReissued | StatementsIssued)
     one = state.find(event.period)
-    assert one is not None
+    if one is None:
+        return state
     if isinstance(event, PeriodReissued):
         one.version, one.status = event.version, "closing"
     else:

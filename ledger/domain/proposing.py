@@ -99,6 +99,11 @@ class ProposePayouts(Command, frozen=True):
     run_id: str
     owed: list[tuple[str, int]]
 
+    @property
+    def record_count(self) -> int:
+        """One for each affiliate."""
+        return len(self.owed)
+
     def needs(self) -> Needs:
         """The run, the affiliates, how they are paid and taxed, and what is payable to them now."""
         period, currency, method, _ = parse_run_id(self.run_id)

@@ -1,14 +1,14 @@
 -- The books' questions. Amounts are minor units; an account's amount is its debits less its credits.
 
 -- name: select_balances
--- What some accounts hold now; the caller holds the head's lock. A probe each, whatever the planner believes: fresh
--- tables without statistics made it compare every row of the program with the whole list.
+-- What some accounts hold now; the caller holds the head's lock. One probe each, as in ledger/store/log.py: with
+-- statistics that lag behind, the planner has compared every account of a program with the whole list.
 SELECT b.account, b.currency, b.amount
   FROM unnest(%(accounts)s::text[]) AS wanted (account)
  CROSS JOIN LATERAL (
        SELECT account, currency, amount FROM balances
         WHERE program_id = %(program_id)s AND generation = %(generation)s AND account = wanted.account
-        OFFSET 0) b
+        ORDER BY currency LIMIT 2000000000) b
 
 -- name: update_balances
 -- What some accounts hold after a batch.

@@ -21,13 +21,13 @@ FIRST = ("", "")
 
 class Receivable(NamedTuple):
     """What an affiliate owes in a currency. amount: above zero, minor units; since: when the line was recorded, at
-    position, that took the payable balance below zero last; days: whole ones since then; age: one of BUCKETS."""
+    position, that took the payable balance below zero last; age_days: whole days from then; age: one of BUCKETS."""
 
     affiliate_id: str
     currency: str
     amount: int
     since: datetime
-    days: int
+    age_days: int
     age: str
     position: int
 
