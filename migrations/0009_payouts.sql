@@ -59,6 +59,7 @@ CREATE TABLE bank_lines (
 );
 CREATE INDEX bank_lines_by_payout ON bank_lines (program_id, payout_id) WHERE payout_id <> '';
 
-GRANT SELECT, INSERT, UPDATE ON payout_runs, bank_lines TO ledger_app;
+GRANT SELECT, INSERT ON bank_lines TO ledger_app;
+GRANT SELECT, INSERT, UPDATE (status, position) ON payout_runs TO ledger_app;
 GRANT SELECT, INSERT, UPDATE (status, fee_amount, invoice_number, reason, initiated_at, initiated_position, ended_at,
     bank_line_id, position) ON payouts TO ledger_app;

@@ -623,7 +623,7 @@ GRANT UPDATE(amount) ON TABLE public.balances TO ledger_app;
 
 GRANT UPDATE("position") ON TABLE public.balances TO ledger_app;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE public.bank_lines TO ledger_app;
+GRANT SELECT,INSERT ON TABLE public.bank_lines TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.book_events TO ledger_app;
 
@@ -681,7 +681,11 @@ GRANT UPDATE(master_position) ON TABLE public.log_heads TO ledger_app;
 
 GRANT UPDATE(generation) ON TABLE public.log_heads TO ledger_app;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE public.payout_runs TO ledger_app;
+GRANT SELECT,INSERT ON TABLE public.payout_runs TO ledger_app;
+
+GRANT UPDATE(status) ON TABLE public.payout_runs TO ledger_app;
+
+GRANT UPDATE("position") ON TABLE public.payout_runs TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.payouts TO ledger_app;
 

@@ -63,10 +63,11 @@ def method(
 
 
 def tax(view: MemoryView, vat_bps: int, withholding_bps: int, affiliates: Sequence[str] = ("ada",)) -> None:
-    """One rule for businesses in Germany, which some affiliates are."""
-    rules = [TaxRule("DE", "business", vat_bps, withholding_bps)]
+    """A rule for businesses in Germany, which some affiliates are, and one for Portugal, where bob is: no tax."""
+    rules = [TaxRule("DE", "business", vat_bps, withholding_bps), TaxRule("PT", "business", 0, 0)]
     version = view.when(ProposeTaxRules(rules=rules), "ana")[0].body["rules_version"]
     view.when(DecideTaxRules(rules_version=version, approve=True), "ben")
+    view.when(RecordTaxProfile(affiliate_id="bob", country="PT", tax_status="business"))
     for affiliate_id in affiliates:
         view.when(RecordTaxProfile(affiliate_id=affiliate_id, country="DE", tax_status="business"))
 

@@ -29,6 +29,12 @@ MAY_UPDATE = {
     "followers": {"*"},
     "import_files": {"totals", "state"},
     "import_turns": {"taken_at"},
+    "periods": {"status", "statement_count", "line_count"},
+    "payout_runs": {"status", "position"},
+    "payouts": {
+        "status", "fee_amount", "invoice_number", "reason", "initiated_at", "initiated_position", "ended_at",
+        "bank_line_id", "position",
+    },
     "job_leases": {"fence", "holder", "taken_at"},
     "job_runs": {"finished_at", "outcome", "detail"},
 }

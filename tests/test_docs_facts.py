@@ -59,8 +59,12 @@ def test_the_exceptions_of_finance_are_those_that_are_raised() -> None:
     page = text_of(page_of_docs("finance"))
     table = page[page.index("## Exceptions") : page.index("## Importing")]
     documented = set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
+    # breaks have types too, of which docs/reconciliation.md speaks
     code = "".join(
-        path.read_text() for folder in ("domain", "imports") for path in (ROOT / "ledger" / folder).glob("*.py")
+        path.read_text()
+        for folder in ("domain", "imports")
+        for path in (ROOT / "ledger" / folder).glob("*.py")
+        if path.name not in ("bank.py", "breaks.py", "reconcile.py")
     )
     raised = set(re.findall(r'_exception\(\s*\w+,\s*"(\w+)"', code)) | set(
         re.findall(r'\btype_?(?:, detail)? ?= ?"(\w+)"', code)

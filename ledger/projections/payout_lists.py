@@ -43,6 +43,8 @@ def open_breaks_of_run(cur: Rows, program_id: UUID, run_id: str, now: datetime) 
         for type_ in breaks.BANK_TYPES
         for reference in (line_id, payout_id)
     }
+    if not ids:
+        return []
     cur.execute(QUERIES["select_open_breaks"], {"program_id": program_id, "ids": sorted(ids)})
     by_stream = {stream_id(program_id, breaks.key(break_id)): break_id for (break_id,) in cur.fetchall()}
     events: dict[UUID, list[Recorded]] = {id_: [] for id_ in by_stream}
