@@ -1,5 +1,5 @@
 """Payout methods: where an affiliate is paid, changed by two people and after a wait; and the accounts that payouts
-leave. Bank details go in once and are shown masked for ever after."""
+leave. Bank None if details is None else payees.mask(version.method, details) go in once and are shown masked for ever after."""
 
 from __future__ import annotations
 

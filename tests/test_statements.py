@@ -41,7 +41,7 @@ instants = st.datetimes(datetime(1900, 1, 2), datetime(2100, 1, 1), timezones=st
 
 @given(instants, st.sampled_from(ZONES))
 def test_every_instant_is_in_exactly_one_month(at: datetime, zone: str) -> None:
-    """The month of an instant spans it, and the one after begins where it ends: also where clocks change at midnight."""
+    """The month of an instant spans it, and the next begins where it ends: also where clocks change at midnight."""
     month = month_of(at, zone)
     span, after = span_of(month, zone), span_of(following_month(month), zone)
     assert span is not None
@@ -356,8 +356,8 @@ def test_the_year_has_the_last_twelve_periods(database: Database) -> None:
 
 
 def test_a_years_totals_go_by_the_banks_day_in_the_programs_zone(database: Database) -> None:
-    """A payout booked on 31 March counts in the first quarter although it is 1 April in UTC's sense nowhere yet; one that
-    came back in May is subtracted from the second; one that failed never counts."""
+    """A payout booked on 31 March counts in the first quarter, though in UTC it is April; one that came back in May is
+    subtracted from the second; one that was taken for failed counts when the bank has it after all."""
     with open_firm(database, zone="America/Sao_Paulo") as firm:
         firm.register_payees()
         firm.sell("a", 100_000, at=T0 + timedelta(days=1))
