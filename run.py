@@ -23,6 +23,17 @@ import sys
 from pathlib import Path
 from typing import Iterator, NoReturn, Sequence  # noqa: UP035 - must parse on Pythons it turns down
 
+# Shown until there is an environment to ask the `ledger` command itself.
+VERBS = """\
+The verbs of the `ledger` command, in short:
+
+  records     program, offer, affiliate, key, postback-secret, payee, tax
+  lists       programs, offers, affiliates, exceptions, breaks, receivables, notices, jobs, periods, statements
+  books       import, approve-due, attribute-waiting, balances, trial-balance, rebuild
+  a month     close, reissue, statement, write-statements, payouts, reconcile, break, tax-totals
+  operating   demo, serve, worker, migrate, backup, restore, known-positions, bank-matched, bench
+"""
+
 ROOT = Path(__file__).resolve().parent
 OLDEST = (3, 11)
 STAMP = "commission-ledger.stamp"
@@ -39,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
         return rerun_with_newer_python(argv)
     asked_for_help = not argv or argv[0] in ("-h", "--help", "help")
     if asked_for_help:
-        print(__doc__.strip())
+        print(f"{__doc__.strip()}\n\n{verbs(ROOT)}")
         return 0
     try:
         python = ensure_environment(ROOT)
@@ -51,9 +62,25 @@ def main(argv: Sequence[str]) -> int:
         return lint(python, ROOT)
     if verb == "test":
         os.chdir(ROOT)
-        execute([str(python), "-m", "pytest", *rest], ROOT)
+        # all of them: on several cores at once, each file on one of them
+        at_once = str(min(os.cpu_count() or 1, 4))
+        execute([str(python), "-m", "pytest", *(rest or ["-n", at_once, "--dist", "loadfile"])], ROOT)
     # -P: a folder called `ledger` in the caller's directory must not be taken for ours.
     execute([str(python), "-P", "-m", "ledger.cli", verb, *rest], ROOT)
+
+
+def verbs(root: Path) -> str:
+    """The verbs of the `ledger` command: by its own words if the environment is there, else the short list."""
+    venv = root / ".venv"
+    # Help is never worth an error: whatever goes wrong here, there is the short list.
+    with contextlib.suppress(SetUpError, OSError, subprocess.SubprocessError):
+        if is_ready(venv, stamp_for(root / "requirements.lock")):
+            asked = [str(python_of(venv)), "-P", "-m", "ledger.cli", "--help"]
+            said = subprocess.run(asked, env=environment_for(root), capture_output=True, timeout=30, check=True)
+            _, found, listed = said.stdout.decode(errors="replace").partition("Commands:\n")
+            if found:
+                return f"The verbs of the `ledger` command:\n\n{listed.rstrip()}"
+    return VERBS.rstrip()
 
 
 def rerun_with_newer_python(argv: Sequence[str]) -> int:
