@@ -1,5 +1,5 @@
 """Payout methods: where an affiliate is paid, changed by two people and after a wait; and the accounts that payouts
-leave. Bank None if details is None else payees.mask(version.method, details) go in once and are shown masked for ever after."""
+leave. Bank details go in once and are shown masked for ever after."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _version(
     details = payout_method.open_details(look, state.affiliate_id, state.currency, version)
     fields = ("method_version", "method", "minimum_amount", "fingerprint", "effective_from", "proposed_by")
     shown = {field: getattr(version, field) for field in fields}
-    return shown | {"status": status, "details": details}
+    return shown | {"status": status, "details": None if details is None else payees.mask(version.method, details)}
 
 
 @blueprint.route(f"{_METHOD}/<version:method_version>/approve", methods=["POST"])

@@ -115,7 +115,7 @@ def payouts_page(found: list[PayoutRow], limit: int) -> Response:
 def list_left_out(caller: Caller, page: dict[str, Any], run_id: str) -> Response:
     """Who is owed money and is not paid by a run, and why, in the order of affiliates."""
     after = answers.after_id(page)
-    lines = [one for one in payruns.left_out(caller.ledger, caller.program, run_id) ][:0]
+    lines = [one for one in payruns.left_out(caller.ledger, caller.program, run_id) if one[0] > after]
     items = [{"affiliate_id": who, "amount": amount, "reason": why} for who, amount, why in lines]
     page_of = answers.page(items[: page["limit"] + 1], page["limit"], lambda one: answers.cursor(one["affiliate_id"]))
     return answers.read(page_of)

@@ -79,7 +79,7 @@ class World:
         self.ledger.open_program(OpenProgram(program=program, currency=CURRENCY), META)
         self.do(program, [PublishOffer(offer_id=OFFER, landing_url="https://shop.example/")])
         self.do(program, [PublishTerms(offer_id=OFFER, hold_days=30, window_days=30, rate_bps=RATE_BPS)])
-        names = [affiliate_of(number) for number in range(affiliates)]
+        names = [affiliate_of(number, affiliates) for number in range(affiliates)]
         self.do(program, [EnrolAffiliate(affiliate_id=name) for name in names])
         self.do(program, [DecideAffiliate(affiliate_id=name, decision="approve") for name in names])
         return program

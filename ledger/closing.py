@@ -6,9 +6,10 @@ anywhere, and comes out the same when it is run again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from hashlib import sha256
+from tempfile import SpooledTemporaryFile
 from uuid import UUID
 
 from ledger.application import CommissionLedger, Progress
@@ -19,10 +20,11 @@ from ledger.domain.period import ClosePeriod, FinishClose, ReissuePeriod, Statem
 from ledger.domain.statement import Buckets, IssueStatement, Section, StatementIssued
 from ledger.projections import periods, programs
 from ledger.projections.periods import Cut, Totals
-from ledger.statements.document import StatementHead, StatementLine, canonical
+from ledger.statements.document import StatementHead, StatementLine, digest, encoded
 from ledger.store.log import Rows
 
 STATEMENTS_AT_ONCE = 1000
+SPOOL_BYTES = 4 << 20  # of one affiliate's lines are held in memory
 
 
 class DoesNotAddUp(Exception):
@@ -114,13 +116,15 @@ def _statement(
     opening: dict[str, Buckets],
     lines: Iterator[StatementLine],
 ) -> StatementIssued:
-    """Lines are kept until the sums, which come first in the canonical form, are known: one affiliate's at a time."""
-    kept = list(lines)
-    sections = sections_of(opening, kept)
-    head = head_of(program, zone, cut, affiliate_id, sections)
-    made = sha256()
-    for piece in canonical(head, kept):
-        made.update(piece)
+    """The head stands before the lines and says what they add up to: so they wait, encoded and on disk once they are
+    many, until their last is known."""
+    tally = Tally(opening)
+    with SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
+        for piece in encoded(tally.count(lines)):
+            spool.write(piece)
+        sections = tally.sections()
+        spool.seek(0)
+        hash_ = digest(head_of(program, zone, cut, affiliate_id, sections), iter(lambda: spool.read(1 << 20), b""))
     return StatementIssued(
         affiliate_id=affiliate_id,
         period=cut.period,
@@ -129,7 +133,7 @@ def _statement(
         starts_at=cut.starts_at,
         ends_at=cut.ends_at,
         sections=sections,
-        hash=made.hexdigest(),
+        hash=hash_,
     )
 
 
@@ -148,34 +152,41 @@ def head_of(program: str, zone: str, cut: Cut, affiliate_id: str, sections: list
     )
 
 
-def sections_of(opening: dict[str, Buckets], lines: list[StatementLine]) -> list[Section]:
-    """A section a currency, in the order of codes: what was there, what the lines moved, what is there."""
-    moved: dict[str, dict[str, int]] = {currency: {} for currency in opening}
-    count: dict[str, int] = {}
-    late: dict[str, int] = {}
-    for line in lines:
-        currency = line.currency
-        buckets = moved.setdefault(currency, {})
-        buckets[line.source] = buckets.get(line.source, 0) - line.amount
-        buckets[line.target] = buckets.get(line.target, 0) + line.amount
-        count[currency] = count.get(currency, 0) + 1
-        late[currency] = late.get(currency, 0) + line.late
-    made = []
-    for currency in sorted(moved):
-        before = opening.get(currency, Buckets())
-        after = {
-            bucket: getattr(before, bucket) + moved[currency].get(bucket, 0) for bucket in Buckets.__struct_fields__
-        }
-        made.append(
-            Section(
-                currency=currency,
-                opening=before,
-                closing=Buckets(**after),
-                line_count=count.get(currency, 0),
-                late_count=late.get(currency, 0),
-            )
+class Tally:
+    """Adds up a statement's lines as they pass."""
+
+    def __init__(self, opening: dict[str, Buckets]) -> None:
+        self._opening = opening
+        self._moved: dict[str, dict[str, int]] = {currency: {} for currency in opening}
+        self._lines: dict[str, int] = {}
+        self._late: dict[str, int] = {}
+
+    def count(self, lines: Iterable[StatementLine]) -> Iterator[StatementLine]:
+        """The same lines, counted."""
+        for line in lines:
+            currency, amount = line.currency, line.amount
+            buckets = self._moved.setdefault(currency, {})
+            buckets[line.source] = buckets.get(line.source, 0) - amount
+            buckets[line.target] = buckets.get(line.target, 0) + amount
+            self._lines[currency] = self._lines.get(currency, 0) + 1
+            if line.late:
+                self._late[currency] = self._late.get(currency, 0) + 1
+            yield line
+
+    def sections(self) -> list[Section]:
+        """A section a currency, in the order of codes: what was there, what the lines moved, what is there."""
+        return [self._section(currency) for currency in sorted(self._moved)]
+
+    def _section(self, currency: str) -> Section:
+        before, moved = self._opening.get(currency, Buckets()), self._moved[currency]
+        after = {bucket: getattr(before, bucket) + moved.get(bucket, 0) for bucket in Buckets.__struct_fields__}
+        return Section(
+            currency=currency,
+            opening=before,
+            closing=Buckets(**after),
+            line_count=self._lines.get(currency, 0),
+            late_count=self._late.get(currency, 0),
         )
-    return made
 
 
 def _finish(ledger: CommissionLedger, program: str, cut: Cut, meta: Meta) -> Answer:
@@ -187,9 +198,9 @@ def _finish(ledger: CommissionLedger, program: str, cut: Cut, meta: Meta) -> Ans
         closing = periods.closing_totals(cur, id_, cut.ends_at)
         control = periods.control_totals(cur, id_, cut)
     _must_add_up(cut, closing, control)
-    digest = sha256()
+    hashes = sha256()
     for _, _, hash_ in found:
-        digest.update(f"{hash_}\n".encode())
+        hashes.update(f"{hash_}\n".encode())
     places = sorted(opening.keys() | closing.keys())
     totals = [
         StatementTotal(currency=c, bucket=b, opening=opening.get((c, b), 0), closing=closing.get((c, b), 0))
@@ -201,7 +212,7 @@ def _finish(ledger: CommissionLedger, program: str, cut: Cut, meta: Meta) -> Ans
         statement_count=len(found),
         line_count=sum(lines for _, lines, _ in found),
         totals=totals,
-        digest=digest.hexdigest(),
+        digest=hashes.hexdigest(),
     )
     return ledger.execute(program, command, meta)
 

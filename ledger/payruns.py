@@ -14,7 +14,7 @@ import msgspec
 
 from ledger.application import CommissionLedger, Progress
 from ledger.desk import Meta
-from ledger.domain import paying_account, payout_method, payout_run
+from ledger.domain import affiliate, paying_account, payout_method, payout_run
 from ledger.domain.errors import InvalidInput, NotFound, Refusal, WrongState
 from ledger.domain.event import Answer, Event
 from ledger.domain.ids import stream_id
@@ -281,6 +281,7 @@ def _orders(ledger: CommissionLedger, program: str, state: RunState) -> Iterator
         part = rows[start : start + MOST_AT_ONCE]
         with ledger.reading(program) as (cur, id_):
             vault = Vault(cur, ledger.secrets, id_, ledger.clock())
+            vault.load(affiliate.key(row.affiliate_id) for row in part)
             methods = _folded(cur, id_, [payout_method.key(row.affiliate_id, row.currency) for row in part])
             for row in part:
                 found = methods[payout_method.key(row.affiliate_id, row.currency)]

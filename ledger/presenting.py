@@ -33,7 +33,7 @@ from ledger.store.vault import Vault
 
 STATEMENT_TIMEOUT = "2h"  # long work, but finite
 MEMORY_MOST = 256 * 1024  # bytes of lines that are kept in memory; more go to a temporary file
-_CHUNK = 500  # lines
+LINES_AT_ONCE = 500  # encoded and decoded together
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[StatementLine]).decode
 
@@ -69,7 +69,7 @@ class Lines:
         chunk: list[StatementLine] = []
         for line in lines:
             chunk.append(line)
-            if len(chunk) >= _CHUNK:
+            if len(chunk) >= LINES_AT_ONCE:
                 self._keep(chunk)
             yield line
         self._keep(chunk)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from ledger.domain.statement import Buckets, Section
-from ledger.statements.document import BUCKETS, StatementHead, StatementLine, digest
+from ledger.statements.document import BUCKETS, StatementHead, StatementLine, digest, encoded
 from ledger.statements.presentation import OpenDispute, Presentation, StatementPayout, YearMonth
 
 MARCH = datetime(2026, 2, 28, 23, 0, tzinfo=UTC)  # midnight in Berlin
@@ -148,7 +148,7 @@ def month(language: str = "en", **changes: object) -> tuple[Presentation, list[S
     of = head(lines, openings)
     fields: dict[str, object] = {
         "head": of,
-        "hash": digest(of, lines),
+        "hash": digest(of, encoded(lines)),
         "affiliate_name": "Mila Ångström-Fernández & Töchter, Blog für Küche, Garten und Handwerk GmbH",
         "program_name": "Blumenhaus Отличный Магазин",
         "disputes": [

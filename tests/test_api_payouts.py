@@ -14,6 +14,7 @@ from conftest import fresh_database
 from fake_bank import Booked
 from flask import Flask
 
+from ledger.domain.breaks import ResolveBreak
 from ledger.domain.restore import RecordRestore
 from ledger.payouts import files
 from ledger.store.database import urls
@@ -318,6 +319,9 @@ def _settle_by_statement(world: World, run_id: str, made: dict[str, dict[str, An
     (statement,) = world.call("auditor", "GET", "/bank-statements").json["items"]
     assert (statement["line_count"], statement["break_count"], statement["booked_from"]) == (3, 1, "2026-06-06")
     assert fake_bank.ACCOUNT not in str(statement)
+    settled = ResolveBreak(break_id=wrong["break_id"], resolution="accepted", cause="bank", reason="asked the bank")
+    world.ledger.execute(world.program, settled, OPERATOR)
+    assert world.call("auditor", "GET", f"/payout-runs/{run_id}/reconciliation").json["open_breaks"] == []
 
 
 def _see_the_payouts(world: World, run_id: str, made: dict[str, dict[str, Any]]) -> None:
@@ -414,6 +418,7 @@ def test_a_rejected_run_frees_the_next(world: World) -> None:
     assert (seen["status"], seen["reason"]) == ("rejected", "too much")
     second = world.call("finance_maker", "POST", "/payout-runs", ask).json
     assert (second["run_id"], second["status"]) == ("2026-05-GBP-paypal-2", "proposed")
+    assert "decided_by" not in world.call("auditor", "GET", f"/payout-runs/{second['run_id']}").json
     for field, value in (("period", "soon"), ("currency", "XXX"), ("method", "cheque"), ("as_of", 0), ("as_of", 10**9)):
         wrong = world.call("finance_maker", "POST", "/payout-runs", ask | {field: value})
         assert [one["pointer"] for one in wrong.json["errors"]] == [f"/{field}"], wrong.text
@@ -432,6 +437,7 @@ def test_a_bank_file_that_cannot_be_read_says_where(world: World) -> None:
     assert (answer.status_code, answer.json["code"]) == (422, "invalid_input")
     assert "the file" in answer.json["detail"]
     assert "closing balance" in answer.json["detail"]
+    assert "errors" not in answer.json  # the body is the file: no pointer leads into it
     assert upload(world, b"").status_code == 422
     assert upload(world, broken, query="?format=csv").status_code == 422
     assert upload(world, b"{}", kind="application/json").status_code == 415
@@ -516,6 +522,8 @@ def test_receivables_age_from_their_last_fall_below_zero(world: World) -> None:
     adjust(world, "a5", "uk", 50)  # less, but still below zero
     adjust(world, "f1", "fr", -70)
     adjust(world, "f2", "fr", -1, "EUR")
+    adjust(world, "f3", "fr", -10, "USD")
+    adjust(world, "f4", "fr", 10, "USD")  # even
     world.now = start + timedelta(days=81, hours=1)
     found = world.call("auditor", "GET", "/receivables").json
     assert [(one["affiliate_id"], one["currency"], one["amount"], one["age_days"], one["age"]) for one in

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import run
+from ledger.cli import cli
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"
 
@@ -100,7 +101,14 @@ def test_help_installs_nothing(checkout: Checkout) -> None:
     code, out, _ = checkout.run("--help")
     assert code == 0
     assert "run.py serve" in out
+    assert "payouts" in out
     assert not (checkout.root / ".venv").exists()
+
+
+def test_the_short_list_in_the_help_has_every_verb() -> None:
+    """What is shown before anything is installed is kept up with the command."""
+    listed = {verb for line in run.VERBS.splitlines()[2:] for verb in re.findall(r"[a-z-]+", line[12:])}
+    assert listed == set(cli.commands)
 
 
 def test_installs_once_and_runs_in_the_callers_folder(checkout: Checkout, tmp_path: Path) -> None:
@@ -112,6 +120,10 @@ def test_installs_once_and_runs_in_the_callers_folder(checkout: Checkout, tmp_pa
     assert "installing" in err
     code, out, err = checkout.run("fail", cwd=elsewhere)
     assert (code, err) == (7, ""), "installed already, and the exit code is the command's"
+    (checkout.root / "ledger" / "cli.py").write_text("print('Usage: ledger\\n\\nCommands:\\n  frobnicate  Does it.')")
+    code, out, err = checkout.run("--help")
+    assert (code, err) == (0, "")
+    assert out.endswith("  frobnicate  Does it.\n"), "the command's own words, as it can be asked now"
 
 
 def test_installs_again_when_the_lock_changed(checkout: Checkout) -> None:

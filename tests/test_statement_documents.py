@@ -33,7 +33,7 @@ from ledger.domain.bank import BankFeeBooked
 from ledger.domain.money import EXPONENTS
 from ledger.domain.statement import Buckets
 from ledger.statements import chart, numbers, pdf, words
-from ledger.statements.document import BUCKETS, StatementLine, digest
+from ledger.statements.document import BUCKETS, StatementLine, digest, encoded
 from ledger.statements.presentation import Presentation, StatementMismatch, StatementPayout, YearMonth
 from ledger.statements.render import FORMATS, content_type, file_name, render
 
@@ -56,7 +56,7 @@ def month(format: str, language: str = "en") -> bytes:
 def alone(line: StatementLine, **changes: object) -> tuple[Presentation, list[StatementLine]]:
     """A statement of one line."""
     head = samples.head([line], {})
-    return Presentation(head=head, hash=digest(head, [line]), **changes), [line]  # type: ignore[arg-type]
+    return Presentation(head=head, hash=digest(head, encoded([line])), **changes), [line]  # type: ignore[arg-type]
 
 
 def text_of(document: bytes) -> str:
@@ -532,7 +532,7 @@ def test_the_language_asked_for_wins() -> None:
 def test_an_empty_statement_is_a_document_too(language: str) -> None:
     """No section, no line, no name: every format is still made, and says so."""
     head = samples.head([], {})
-    shown = Presentation(head=head, hash=digest(head, []), language=language)
+    shown = Presentation(head=head, hash=digest(head, ()), language=language)
     assert words.word("no_lines", language) in Page(made(shown, [], "html")).text
     assert words.word("no_lines", language) in text_of(made(shown, [], "pdf"))
     assert made(shown, [], "csv").count(b"\r\n") == 1

@@ -14,9 +14,25 @@ import psycopg
 import psycopg_pool
 
 from ledger.backup.manifest import BackupRefused
-from ledger.cli import backups, demo, importing, money, operating, reconciling, records, statements, working
+from ledger.cli import (
+    backups,
+    banking,
+    demo,
+    importing,
+    listing,
+    money,
+    operating,
+    payees,
+    payouts,
+    reconciling,
+    records,
+    statements,
+    taxes,
+    working,
+)
 from ledger.domain.errors import Refusal
 from ledger.imports.errors import ImportRefused
+from ledger.mail import MailSettingsWrong
 from ledger.store.database import StartupRefused
 from ledger.store.embedded import EmbeddedServerError
 from ledger.store.log import UnknownProgram
@@ -31,6 +47,7 @@ EXPECTED = (
     EmbeddedServerError,
     MigrationError,
     MasterKeyMissing,
+    MailSettingsWrong,
     OSError,
 )
 
@@ -43,7 +60,11 @@ def cli() -> None:
     """
 
 
-for verbs in (demo, operating, records, money, importing, reconciling, backups, working, statements):
+MODULES = (
+    demo, operating, records, listing, money, importing, payees, payouts, statements, taxes, reconciling, banking,
+    backups, working,
+)  # fmt: skip
+for verbs in MODULES:
     for command in verbs.COMMANDS:
         cli.add_command(command)
 

@@ -102,11 +102,16 @@ def _fingerprint(service: Service, program: str, method: str, details: dict[str,
     return payees.fingerprint(program_id(program), method, details, key)
 
 
-def _masked(method: str, details: dict[str, str] | None) -> str:
+def _mask(method: str, details: dict[str, str] | None) -> dict[str, str] | None:
+    """As people may see them, in the order in which people say them; None once erased."""
     if details is None:
-        return "erased"
-    shown = payees.mask(method, {name: text for name, text in details.items() if text})
-    return ", ".join(f"{name} {text}" for name, text in shown.items())
+        return None
+    return payees.mask(method, {name: details[name] for name in _FIELDS if details.get(name)})
+
+
+def _masked(method: str, details: dict[str, str] | None) -> str:
+    shown = _mask(method, details)
+    return "erased" if shown is None else ", ".join(f"{name} {text}" for name, text in shown.items())
 
 
 @click.group()
@@ -190,7 +195,8 @@ def payee_approve(
             fingerprint=version.fingerprint,
         )
         answer = service.ledger.execute(program, command, who)
-    click.echo(f"version {method_version} is approved: payouts go there from {answer.body['effective_from']} on")
+    starts = datetime.fromisoformat(answer.body["effective_from"])
+    click.echo(f"version {method_version} is approved: payouts go there from {starts:%Y-%m-%d %H:%M} UTC on")
 
 
 def _ends(name: str, help_: str, command_of: Callable[[str, str, int], Any], said: str) -> click.Command:
@@ -255,7 +261,8 @@ def payee_list(program: str, affiliate_id: str | None, as_json: bool) -> None:
             row["method"],
             major(row["minimum_amount"], row["currency"]),
             "erased" if row["details"] is None else ", ".join(row["details"].values()),
-            row["status"] + (f" from {row['effective_from']:%Y-%m-%d %H:%M} UTC" if row["effective_from"] else ""),
+            row["status"].replace("_", " ")
+            + (f" from {row['effective_from']:%Y-%m-%d %H:%M} UTC" if row["effective_from"] else ""),
             row["proposed_by"],
         )
         for row in rows
@@ -287,7 +294,7 @@ def _version(
         "method_version": version.method_version,
         "method": version.method,
         "minimum_amount": version.minimum_amount,
-        "details": None if details is None else payees.mask(version.method, details),
+        "details": _mask(version.method, details),
         "fingerprint": version.fingerprint,
         "status": status,
         "effective_from": starts,

@@ -165,7 +165,7 @@ class RecordBankLine(Command, frozen=True):
             text=view.seal("program", stream, "text", self.text) if outcome == "break" else "",
         )
         body = {"line_id": self.line_id, "outcome": outcome, "break_id": break_id}
-        return Decision(own_last([*drafts, (stream, recorded)], stream), Answer("recorded", body))
+        return Decision(own_last([(stream, recorded), *drafts], stream), Answer("recorded", body))
 
     def _fee(self, view: View) -> tuple[str, str, list[Draft]]:
         assert view.program is not None

@@ -72,7 +72,7 @@ class BeginRun(Command, frozen=True):
         if runs and runs[-1].open:
             last = runs[-1]
             body = {"run_id": last.begun.run_id, "status": last.status}
-            at = view.answered_at(stream, PayoutRunBegun, PayoutRunProposed, run_id=last.begun.run_id)
+            at = view.answered_at(stream, PayoutRunBegun, PayoutRunProposed)
             return Decision([], Answer("unchanged", body, at))
         account = paying_account(view, self.currency) if self.method == "sepa" else None
         if self.method == "sepa" and account is None:

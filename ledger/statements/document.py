@@ -53,9 +53,13 @@ class StatementHead(Struct, frozen=True, kw_only=True):
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-def canonical(head: StatementHead, lines: Iterable[StatementLine]) -> Iterator[bytes]:
-    """The canonical JSON in pieces: {"head": …, "lines": [ … ]}. Lines in the order of (position, line_no)."""
-    yield b'{"head":' + _encode(head) + b',"lines":['
+def opening(head: StatementHead) -> bytes:
+    """The canonical JSON up to its first line."""
+    return b'{"head":' + _encode(head) + b',"lines":['
+
+
+def encoded(lines: Iterable[StatementLine]) -> Iterator[bytes]:
+    """The lines of the canonical JSON, with the commas between them, in pieces of a few hundred."""
     separator = b""
     pieces: list[bytes] = []
     for line in lines:
@@ -64,12 +68,24 @@ def canonical(head: StatementHead, lines: Iterable[StatementLine]) -> Iterator[b
         if len(pieces) >= 500:
             yield b"".join(pieces)
             pieces.clear()
-    yield b"".join(pieces) + b"]}"
+    if pieces:
+        yield b"".join(pieces)
 
 
-def digest(head: StatementHead, lines: Iterable[StatementLine]) -> str:
-    """The statement's hash: SHA-256 of its canonical JSON, hex."""
-    made = sha256()
-    for piece in canonical(head, lines):
+CLOSING = b"]}"  # the canonical JSON behind its last line
+
+
+def canonical(head: StatementHead, lines: Iterable[StatementLine]) -> Iterator[bytes]:
+    """The canonical JSON in pieces: {"head": …, "lines": [ … ]}. Lines in the order of (position, line_no)."""
+    yield opening(head)
+    yield from encoded(lines)
+    yield CLOSING
+
+
+def digest(head: StatementHead, encoded_lines: Iterable[bytes]) -> str:
+    """The statement's hash: SHA-256 (hex) of its canonical JSON, from its head and its encoded lines."""
+    made = sha256(opening(head))
+    for piece in encoded_lines:
         made.update(piece)
+    made.update(CLOSING)
     return made.hexdigest()

@@ -12,7 +12,7 @@ import hmac
 import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -180,9 +180,21 @@ class Vault:
             (self._program_id, subject),
         )
         row = self._cur.fetchone()
-        key = AESGCM(self._secrets.unwrap(self._program_id, subject, row[0])) if row else None
-        self._keys[subject] = key
+        key = self._keys[subject] = self._opened(subject, row[0]) if row else None
         return key
+
+    def _opened(self, subject: str, wrapped: bytes) -> AESGCM:
+        return AESGCM(self._secrets.unwrap(self._program_id, subject, wrapped))
+
+    def load(self, subjects: Iterable[str]) -> None:
+        """Read the keys of many subjects at once, for unsealing something of each."""
+        wanted = [subject for subject in subjects if subject not in self._keys]
+        self._keys.update(dict.fromkeys(wanted))
+        self._cur.execute(
+            "SELECT subject, wrapped_key FROM vault.subject_keys WHERE program_id = %s AND subject = ANY(%s)",
+            (self._program_id, wanted),
+        )
+        self._keys.update((subject, self._opened(subject, wrapped)) for subject, wrapped in self._cur)
 
     def sealer(self, subject: str) -> AESGCM:
         """The subject's key, made if there is none: for sealing many texts."""
