@@ -219,6 +219,7 @@ def get_run_reconciliation(caller: Caller, _: dict[str, Any], run_id: str) -> Re
             "bank": [one._asdict() for one in found.bank],
             "in_transit_amount": found.in_transit_amount,
             "differences": [one._asdict() | {"difference": one.difference} for one in found.differences],
+            "apart": found.apart,
             "open_breaks": [{name: one[name] for name in shown} for one in said],
         }
     )

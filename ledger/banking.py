@@ -68,9 +68,10 @@ def import_statement(
             if outcome.body["break_id"]:
                 break_ids.append(outcome.body["break_id"])
         told(Progress(min(start + LINES_AT_ONCE, len(lines)), len(lines)))
+    statement_id = _event_id(ledger.secrets.fingerprint_key(program_id(program)), statement)
     if not refused:
         _record(ledger, program, statement, len(break_ids), meta)
-    return Imported(statement.statement_id, len(lines), outcomes, unchanged, refused, break_ids)
+    return Imported(statement_id, len(lines), outcomes, unchanged, refused, break_ids)
 
 
 def import_statements(
@@ -84,11 +85,18 @@ def import_statements(
     return [import_statement(ledger, program, one, meta, told) for one in statements]
 
 
+def _event_id(key: bytes, statement: BankStatement) -> str:
+    """What the log calls a statement: a keyed hash of its account, the bank's own id and its lines. The bank's id may
+    be an account number, or the same every month."""
+    parts = [statement.account, statement.statement_id, *sorted(line.line_id for line in statement.lines)]
+    return hmac.digest(key, "\n".join(["statement", *parts]).encode(), "sha256").hex()[:32]
+
+
 def _record(ledger: CommissionLedger, program: str, statement: BankStatement, break_count: int, meta: Meta) -> Answer:
     key = ledger.secrets.fingerprint_key(program_id(program))
     account = hmac.digest(key, b"account\n" + statement.account.encode(), "sha256").hex()[:32]
     event = BankStatementImported(
-        statement_id=statement.statement_id,
+        statement_id=_event_id(key, statement),
         account=account,
         currency=statement.currency,
         line_count=len(statement.lines),

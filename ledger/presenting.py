@@ -8,7 +8,6 @@ goes through the lines twice, holds no connection.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from ledger.domain.ids import stream_id
 from ledger.projections import periods, presented, programs
 from ledger.projections.periods import Bounds, Cut, Issued
 from ledger.projections.presented import PeriodFigures
-from ledger.statements.document import StatementHead, StatementLine, canonical
+from ledger.statements.document import StatementHead, StatementLine, digest, encoded
 from ledger.statements.presentation import Presentation
 from ledger.store import log
 from ledger.store.log import Rows
@@ -122,14 +121,12 @@ def read_lines(ledger: CommissionLedger, program: str, found: Found) -> Lines:
     """A statement's lines, proven: their hash is the one that was issued. Close them. Raises StatementDiffers."""
     lines = Lines()
     try:
-        made = sha256()
         kept = lines.fill(_stored_lines(ledger, program, found, periods.bounds(found.cut)))
-        for piece in canonical(found.head, kept):
-            made.update(piece)
-        if made.hexdigest() != found.hash:
+        made = digest(found.head, encoded(kept))
+        if made != found.hash:
             raise StatementDiffers(
                 f"the statement of {found.head.affiliate_id} for {found.head.period}, version {found.head.version},"
-                f" has the hash {found.hash}, but its lines lead to {made.hexdigest()}"
+                f" has the hash {found.hash}, but its lines lead to {made}"
             )
     except BaseException:
         lines.close()

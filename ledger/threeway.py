@@ -51,7 +51,8 @@ class Difference(NamedTuple):
 
 
 class ThreeWay(NamedTuple):
-    """file_problem: why the files could not be made again, '' if they could. in_transit_amount: minor units."""
+    """file_problem: why the files could not be made again, '' if they could. in_transit_amount: minor units.
+    apart: ids of payouts of which books and bank say different sums, at most a hundred."""
 
     run: RunState
     ledger: list[StatusTotal]
@@ -61,6 +62,7 @@ class ThreeWay(NamedTuple):
     in_transit_amount: int
     differences: list[Difference]
     open_breaks: list[Break]
+    apart: list[str]
 
 
 def of_run(ledger: CommissionLedger, program: str, run_id: str) -> ThreeWay:
@@ -71,15 +73,16 @@ def of_run(ledger: CommissionLedger, program: str, run_id: str) -> ThreeWay:
         totals = payouts.run_totals(cur, id_, run_id)
         bank = [BankTotal(*one) for one in payouts.run_bank(cur, id_, run_id)]
         open_breaks = payout_lists.open_breaks_of_run(cur, id_, run_id, ledger.clock())
-    moved = {one.outcome: one.amount for one in bank}
+        apart = payouts.apart_from_bank(cur, id_, run_id)
+        left, came_back = payouts.run_moved(cur, id_, run_id)
     files_sum = sum(one.control_sum for one in reread)
     differences = [
         Difference("files", _transferred(totals, sent=True), files_sum),
-        Difference("settled", _transferred(totals, "settled", "returned", fees=True), -moved.get("settled", 0)),
-        Difference("returned", _transferred(totals, "returned"), moved.get("returned", 0)),
+        Difference("settled", _transferred(totals, "settled", "returned", fees=True), left),
+        Difference("returned", _transferred(totals, "returned"), came_back),
     ]
     in_transit = _transferred(totals, "initiated", "unknown")
-    return ThreeWay(state, totals, reread, problem, bank, in_transit, differences, open_breaks)
+    return ThreeWay(state, totals, reread, problem, bank, in_transit, differences, open_breaks, apart)
 
 
 def _transferred(totals: Sequence[StatusTotal], *statuses: str, sent: bool = False, fees: bool = False) -> int:

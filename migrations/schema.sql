@@ -551,6 +551,8 @@ CREATE INDEX conversions_due ON public.conversions USING btree (program_id, stat
 
 CREATE INDEX conversions_held ON public.conversions USING btree (program_id, affiliate_id) WHERE (status = 'held'::text);
 
+CREATE INDEX directory_by_affiliate ON public.directory USING btree (program_id, affiliate_id, kind, record_id) WHERE (affiliate_id <> ''::text);
+
 CREATE UNIQUE INDEX import_invoices_new ON public.import_invoices USING btree (program_id, invoice) WHERE (standing = 'new'::text);
 
 CREATE INDEX import_lines_by_customer ON public.import_lines USING btree (program_id, customer_id, sku) WHERE ((kind = 'sale'::text) AND (customer_id IS NOT NULL));

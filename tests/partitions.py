@@ -71,7 +71,14 @@ def recorded() -> Iterator[list[Statement]]:
         found.append(Statement(text_of(statement), None))
         return copy(self, statement, params, **more)
 
+    server_execute = psycopg.ServerCursor.execute
+
+    def recording_server(self: Any, query: Any, params: Any = None, **more: Any) -> Any:
+        found.append(Statement(text_of(query), params))
+        return server_execute(self, query, params, **more)
+
     with (
+        mock.patch.object(psycopg.ServerCursor, "execute", recording_server),
         mock.patch.object(psycopg.Cursor, "execute", recording_execute),
         mock.patch.object(psycopg.Cursor, "copy", recording_copy),
     ):

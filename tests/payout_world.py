@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from hashlib import sha256
 
-from support import PROGRAM, by, ok, sale
+from support import PROGRAM, by, ok, owner, sale
 
 from ledger import payruns
 from ledger.application import CommissionLedger
@@ -23,6 +23,7 @@ from ledger.payouts.files import Payment
 from ledger.projections import payouts
 from ledger.projections.payouts import PayoutRow
 from ledger.store import log
+from ledger.store.database import Database
 
 
 def send(ledger: CommissionLedger, commands: Iterable[Command], actor: str = "ana") -> None:
@@ -130,6 +131,12 @@ def statement(statement_id: str, lines: Sequence[tuple[str, int, str]], on: date
             for line_id, amount, end_to_end_id in lines
         ],
     )  # fmt: skip
+
+
+def analyze(database: Database) -> None:
+    """What autovacuum would have done by now."""
+    with owner(database) as conn:
+        conn.execute("ANALYZE")
 
 
 def last_position(ledger: CommissionLedger) -> int:

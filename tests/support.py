@@ -19,9 +19,11 @@ from ledger.domain.affiliate import DecideAffiliate, EnrolAffiliate
 from ledger.domain.event import Answer, Command
 from ledger.domain.ids import program_id
 from ledger.domain.offer import PublishOffer, PublishTerms
+from ledger.domain.payout_method import DecidePayoutMethod, ProposePayoutMethod
 from ledger.domain.program import OpenProgram
 from ledger.domain.recording import RecordConversion
 from ledger.domain.reversal import RecordReversal
+from ledger.payouts import payees
 from ledger.projections import books
 from ledger.store import log
 from ledger.store.database import Database, make_pool
@@ -122,6 +124,17 @@ def trial(ledger: CommissionLedger, program: str = PROGRAM) -> dict[tuple[str, s
     return {(row["account"], row["currency"]): row["amount"] for row in rows if row["amount"]}
 
 
+def paid_by_paypal(ledger: CommissionLedger, affiliate_id: str, minimum_amount: int = 100) -> None:
+    """An approved payout method in GBP, in force 72 hours from now."""
+    id_ = program_id(PROGRAM)
+    details = payees.check_details("paypal", {"email": f"{affiliate_id}@example.com"}, "GBP")
+    fingerprint = payees.fingerprint(id_, "paypal", details, ledger.secrets.fingerprint_key(id_))
+    what: dict[str, Any] = {"affiliate_id": affiliate_id, "currency": "GBP", "fingerprint": fingerprint}
+    propose = ProposePayoutMethod(method="paypal", minimum_amount=minimum_amount, details=details, **what)
+    ledger.execute(PROGRAM, propose, by("maria"))
+    ledger.execute(PROGRAM, DecidePayoutMethod(method_version=1, approve=True, **what), by("omar"))
+
+
 class Logged(msgspec.Struct, frozen=True):
     """A row of the log as anybody with SQL sees it; state is plain JSON."""
 
@@ -164,5 +177,5 @@ def scalar(conn: psycopg.Connection[tuple[Any, ...]], query: str, *params: Any) 
 
 __all__ = [
     "MASTER_KEY", "PROGRAM", "T0", "Clock", "Logged", "balance", "by", "ok", "open_ledger", "open_shop", "owner",
-    "program_id", "read_log", "refund", "sale", "scalar", "topics", "trial",
+    "paid_by_paypal", "program_id", "read_log", "refund", "sale", "scalar", "topics", "trial",
 ]  # fmt: skip

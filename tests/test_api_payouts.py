@@ -310,8 +310,9 @@ def _settle_by_statement(world: World, run_id: str, made: dict[str, dict[str, An
     assert (wrong["expected_amount"], wrong["found_amount"], wrong["affiliate_id"]) == (30_000, 30_500, "de")
     assert seen["in_transit_amount"] == 30_000
     assert [(one["name"], one["expected_amount"], one["difference"]) for one in seen["differences"]] == [
-        ("files", 60_000, 0), ("settled", 30_000, 0), ("returned", 0, 0),
+        ("files", 60_000, 0), ("settled", 30_000, 30_500), ("returned", 0, 0),
     ]  # fmt: skip
+    assert seen["apart"] == [ids["de"]]
     assert [(one["outcome"], one["line_count"], one["amount"]) for one in seen["bank"]] == [
         ("break", 1, -30_500), ("settled", 2, -30_000),
     ]  # fmt: skip

@@ -5,31 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support import PROGRAM, T0, Clock, by, open_ledger, open_shop, program_id, sale, topics
+from support import PROGRAM, T0, Clock, by, open_ledger, open_shop, paid_by_paypal, sale, topics
 
 from ledger import finance_jobs, payruns
-from ledger.application import CommissionLedger
 from ledger.desk import Meta
-from ledger.domain.payout_method import DecidePayoutMethod, ProposePayoutMethod
 from ledger.domain.period import ClosePeriod
 from ledger.domain.proposing import BeginRun
-from ledger.payouts import payees
 from ledger.projections import payouts, periods
 from ledger.store.database import Database
 
 JOB = Meta(actor="job.test")
-
-
-def paid_by_paypal(ledger: CommissionLedger, affiliate_id: str) -> None:
-    """An approved payout method."""
-    id_ = program_id(PROGRAM)
-    details = payees.check_details("paypal", {"email": f"{affiliate_id}@example.com"}, "GBP")
-    fingerprint = payees.fingerprint(id_, "paypal", details, ledger.secrets.fingerprint_key(id_))
-    what = {"affiliate_id": affiliate_id, "currency": "GBP", "fingerprint": fingerprint}
-    ledger.execute(
-        PROGRAM, ProposePayoutMethod(method="paypal", minimum_amount=100, details=details, **what), by("maria")
-    )
-    ledger.execute(PROGRAM, DecidePayoutMethod(method_version=1, approve=True, **what), by("omar"))
 
 
 def test_months_close_by_themselves_and_a_run_waits_for_a_person(database: Database) -> None:

@@ -10,8 +10,8 @@ from random import Random
 
 from fake_bank import FakeBank, Form, Timeout
 from naive_books import check_books
-from payout_world import every_payout, last_position, open_payers, run_for, say, sell, send
-from support import PROGRAM, Clock, by, open_ledger, owner, read_log, trial
+from payout_world import analyze, every_payout, last_position, open_payers, run_for, say, sell, send
+from support import PROGRAM, Clock, by, open_ledger, read_log, trial
 
 from ledger import banking
 from ledger.application import CommissionLedger
@@ -116,12 +116,6 @@ def test_ten_thousand_payouts_and_a_bank_that_cannot_be_trusted(database: Databa
                 analyze(database)
         _settle_everything(operator)
         _check(operator, earned)
-
-
-def analyze(database: Database) -> None:
-    """What autovacuum would have done by now."""
-    with owner(database) as conn:
-        conn.execute("ANALYZE")
 
 
 def _settle_everything(operator: Operator) -> None:

@@ -7,18 +7,16 @@ from datetime import UTC, datetime
 import pytest
 from import_support import MAPPING, REAL
 from naive_books import check_books
-from support import PROGRAM, Clock, balance, by, open_ledger, program_id, trial
+from support import PROGRAM, Clock, balance, by, open_ledger, paid_by_paypal, trial
 
 from ledger import banking, payruns
 from ledger.application import CommissionLedger
 from ledger.closing import close_period
 from ledger.domain.offer import PublishOffer, PublishTerms
-from ledger.domain.payout_method import DecidePayoutMethod, ProposePayoutMethod
 from ledger.domain.program import OpenProgram
 from ledger.domain.proposing import DecideRun
 from ledger.imports.mapping import load_mapping
 from ledger.imports.orders import Settings, import_orders
-from ledger.payouts import payees
 from ledger.payouts.bank import BankLine, BankStatement
 from ledger.projections import books, directory, payouts, periods
 from ledger.store.database import Database
@@ -26,31 +24,9 @@ from ledger.store.database import Database
 MONTHS = ("2009-12", "2010-01", "2010-02", "2010-03", "2010-04", "2010-05")
 
 
-def pay_to(ledger: CommissionLedger, affiliate_id: str) -> None:
-    """A PayPal address, proposed by one person and approved by another."""
-    details = payees.check_details("paypal", {"email": f"{affiliate_id}@example.com"}, "GBP")
-    key = ledger.secrets.fingerprint_key(program_id(PROGRAM))
-    fingerprint = payees.fingerprint(program_id(PROGRAM), "paypal", details, key)
-    propose = ProposePayoutMethod(
-        affiliate_id=affiliate_id,
-        currency="GBP",
-        method="paypal",
-        minimum_amount=1000,
-        details=details,
-        fingerprint=fingerprint,
-    )
-    approve = DecidePayoutMethod(
-        affiliate_id=affiliate_id, currency="GBP", method_version=1, fingerprint=fingerprint, approve=True
-    )
-    ledger.execute(PROGRAM, propose, by("maria"))
-    ledger.execute(PROGRAM, approve, by("omar"))
-
-
 def pay(ledger: CommissionLedger, clock: Clock, period: str) -> int:
     """A period's run from proposal to bank statement. Returns what was paid, minor units."""
-    proposed = payruns.propose(
-        ledger, PROGRAM, period=period, currency="GBP", method="paypal", meta=by("maria")
-    )
+    proposed = payruns.propose(ledger, PROGRAM, period=period, currency="GBP", method="paypal", meta=by("maria"))
     if proposed.body["status"] == "nothing_to_pay":
         return 0
     run_id = proposed.body["run_id"]
@@ -103,7 +79,7 @@ def test_the_real_year_is_closed_and_paid_month_by_month(database: Database) -> 
         with ledger.reading(PROGRAM) as (cur, id_):
             affiliates = [entry.record_id for entry in directory.page(cur, id_, "affiliate")]
         for affiliate_id in affiliates:
-            pay_to(ledger, affiliate_id)
+            paid_by_paypal(ledger, affiliate_id, 1000)
         clock.advance(hours=73)
         for _ in ledger.approve_due(PROGRAM, clock.now, by("job")):
             pass

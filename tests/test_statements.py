@@ -356,22 +356,22 @@ def test_the_year_has_the_last_twelve_periods(database: Database) -> None:
 
 
 def test_a_years_totals_go_by_the_banks_day_in_the_programs_zone(database: Database) -> None:
-    """A payout booked on 31 March counts in the first quarter, though in UTC it is April; one that came back in May is
-    subtracted from the second; one that was taken for failed counts when the bank has it after all."""
-    with open_firm(database, zone="America/Sao_Paulo") as firm:
+    """A payout booked on 1 April counts in the second quarter, though in UTC that day begins in March; one that came
+    back in May is subtracted there; one that was taken for failed counts when the bank has it after all."""
+    with open_firm(database, zone="Asia/Kathmandu") as firm:
         firm.register_payees()
         firm.sell("a", 100_000, at=T0 + timedelta(days=1))
         firm.sell("b", 60_000, "bob", at=T0 + timedelta(days=1))
-        firm.clock.now = local("America/Sao_Paulo", 2026, 3, 31, 9)
+        firm.clock.now = local("Asia/Kathmandu", 2026, 3, 31, 9)
         firm.approve_due()
         firm.close("2026-01")
         paid = {row.affiliate_id: row.payout_id for row in firm.pay("2026-01")}
-        firm.clock.now = local("America/Sao_Paulo", 2026, 3, 31, 23)  # 1 April in UTC
+        firm.clock.now = local("Asia/Kathmandu", 2026, 3, 31, 23)
         firm.outcome(paid["ada"], "settle", date(2026, 3, 31))
         firm.outcome(paid["bob"], "fail")
-        firm.clock.now = local("America/Sao_Paulo", 2026, 4, 2, 9)
+        firm.clock.now = local("Asia/Kathmandu", 2026, 4, 2, 9)
         firm.outcome(paid["bob"], "settle", date(2026, 4, 1))  # the bank had it after all
-        firm.clock.now = local("America/Sao_Paulo", 2026, 5, 4, 9)
+        firm.clock.now = local("Asia/Kathmandu", 2026, 5, 4, 9)
         firm.outcome(paid["ada"], "return")
         with firm.ledger.reading(firm.program) as (cur, id_):
             made = {one.affiliate_id: one for one in tax_totals.totals(cur, id_, 2026, firm.zone)}

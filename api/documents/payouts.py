@@ -263,7 +263,8 @@ class OpenBreak(Struct):
 
 class RunReconciliation(Struct):
     """A run in three views: the books, its files, the bank. in_transit_amount: what is on its way and nobody has
-    settled yet; file_problem: why the files could not be made again, else ''."""
+    settled yet; file_problem: why the files could not be made again, else ''; apart: ids of payouts of which books and
+    bank say different sums, at most a hundred."""
 
     run_id: str
     currency: str
@@ -274,6 +275,7 @@ class RunReconciliation(Struct):
     bank: list[BankTotal]
     in_transit_amount: int
     differences: list[Difference]
+    apart: list[str]
     open_breaks: list[OpenBreak]
 
 

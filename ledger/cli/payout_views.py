@@ -262,6 +262,7 @@ def _three_way_document(found: ThreeWay) -> dict[str, Any]:
         "bank": [one._asdict() for one in found.bank],
         "in_transit_amount": found.in_transit_amount,
         "differences": [one._asdict() | {"difference": one.difference} for one in found.differences],
+        "apart": found.apart,
         "open_breaks": [one.document() for one in found.open_breaks],
     }
 
@@ -276,6 +277,8 @@ def _print_three_way(found: ThreeWay) -> None:
     ]
     print_table(("", "books", "there", "difference"), table, right=(1, 2, 3))
     click.echo(f"on its way, not seen at the bank: {major(found.in_transit_amount, currency)} {currency}")
+    if found.apart:
+        click.echo(f"payouts of which books and bank say different sums: {', '.join(found.apart)}")
     for file in found.files:
         said = "the bytes rendered first" if file.as_rendered else "NOT the bytes rendered first"
         click.echo(f"file {file.name}: {file.count:,} payments read again, {said}")
@@ -287,7 +290,7 @@ def _print_three_way(found: ThreeWay) -> None:
             [(b.break_id, str(b.age_days), b.state.owner or "-", b.state.detail) for b in found.open_breaks],
             right=(1,),
         )
-    if not (found.open_breaks or found.file_problem or any(one.difference for one in found.differences)):
+    if not (found.open_breaks or found.apart or found.file_problem or any(one.difference for one in found.differences)):
         click.echo("books, files and bank agree")
 
 

@@ -247,3 +247,17 @@ def missing_series(cur: Rows, program_id: UUID, period: str) -> list[tuple[str, 
     """(currency, method) in use by affiliates, of which a period has no run yet."""
     cur.execute(QUERIES["select_missing_series"], {"program_id": program_id, "period": period})
     return cur.fetchall()
+
+
+def run_moved(cur: Rows, program_id: UUID, run_id: str) -> tuple[int, int]:
+    """(what left, what came back) for a run's payouts by the bank's lines, minor units above zero."""
+    cur.execute(QUERIES["select_run_moved"], {"program_id": program_id, "run_id": run_id})
+    row = cur.fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def apart_from_bank(cur: Rows, program_id: UUID, run_id: str) -> list[str]:
+    """Ids of a run's payouts of which books and bank say different sums, at most a hundred."""
+    cur.execute(QUERIES["select_apart_from_bank"], {"program_id": program_id, "run_id": run_id})
+    return [payout_id for (payout_id,) in cur]

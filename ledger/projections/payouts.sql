@@ -77,3 +77,23 @@ SELECT DISTINCT split_part(d.record_id, '/', 2), d.type FROM directory d
                     WHERE r.program_id = %(program_id)s AND r.period = %(period)s AND r.method = d.type
                       AND r.currency = split_part(d.record_id, '/', 2))
  ORDER BY 1, 2
+
+-- name: select_run_moved
+-- What the bank's lines say left for a run's payouts, and came back, whatever became of the lines.
+SELECT coalesce(-sum(b.amount) FILTER (WHERE b.amount < 0), 0)::bigint,
+       coalesce(sum(b.amount) FILTER (WHERE b.amount > 0), 0)::bigint
+  FROM payouts p JOIN bank_lines b ON b.program_id = p.program_id AND b.payout_id = p.payout_id
+ WHERE p.program_id = %(program_id)s AND p.run_id = %(run_id)s
+
+-- name: select_apart_from_bank
+-- A run's payouts of which the bank's lines say another sum than the books: those that a person decided among them.
+SELECT p.payout_id
+  FROM payouts p
+  LEFT JOIN bank_lines b ON b.program_id = %(program_id)s AND b.payout_id = p.payout_id
+ WHERE p.program_id = %(program_id)s AND p.run_id = %(run_id)s AND p.status <> 'excluded'
+ GROUP BY p.payout_id, p.status, p.amount, p.vat_amount, p.withholding_amount, p.fee_amount
+HAVING coalesce(sum(b.amount), 0) <> CASE
+           WHEN p.status = 'settled' THEN -(p.amount + p.vat_amount - p.withholding_amount + p.fee_amount)
+           WHEN p.status = 'returned' THEN -p.fee_amount
+           ELSE 0 END
+ ORDER BY p.payout_id LIMIT 100

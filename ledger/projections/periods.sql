@@ -47,8 +47,11 @@ SELECT j.program_id, %(period)s, %(version)s, j.position, j.line_no FROM journal
  UNION ALL
 SELECT c.program_id, %(period)s, %(version)s, c.position, c.line_no
   FROM carried_lines c
-  JOIN journal j ON j.program_id = %(program_id)s AND j.position = c.position AND j.line_no = c.line_no
-   AND j.generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
+ CROSS JOIN LATERAL (
+       SELECT * FROM journal
+        WHERE program_id = %(program_id)s AND position = c.position AND line_no = c.line_no
+          AND generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
+        LIMIT 1) j
  WHERE c.program_id = %(program_id)s AND c.period = %(previous_period)s AND c.version = %(previous_version)s
    AND j.effective_at >= %(ends_at)s
     ON CONFLICT DO NOTHING
@@ -64,8 +67,11 @@ SELECT j.affiliate_id, j.position, j.line_no, j.debit, j.credit, j.amount, j.cur
            AND generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
          UNION ALL
         SELECT w.* FROM carried_lines c
-          JOIN journal w ON w.program_id = %(program_id)s AND w.position = c.position AND w.line_no = c.line_no
-           AND w.generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
+         CROSS JOIN LATERAL (
+               SELECT * FROM journal
+                WHERE program_id = %(program_id)s AND position = c.position AND line_no = c.line_no
+                  AND generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
+                LIMIT 1) w
          WHERE c.program_id = %(program_id)s AND c.period = %(previous_period)s AND c.version = %(previous_version)s
            AND w.effective_at < %(ends_at)s AND w.affiliate_id <> '') j
   JOIN book_events e ON e.program_id = %(program_id)s AND e.position = j.position
@@ -91,8 +97,11 @@ SELECT j.affiliate_id, j.position, j.line_no, j.debit, j.credit, j.amount, j.cur
            AND s.effective_at < %(ends_at)s
          UNION ALL
         SELECT w.* FROM carried_lines c
-          JOIN journal w ON w.program_id = %(program_id)s AND w.position = c.position AND w.line_no = c.line_no
-           AND w.generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
+         CROSS JOIN LATERAL (
+               SELECT * FROM journal
+                WHERE program_id = %(program_id)s AND position = c.position AND line_no = c.line_no
+                  AND generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
+                LIMIT 1) w
          WHERE c.program_id = %(program_id)s AND c.period = %(previous_period)s AND c.version = %(previous_version)s
            AND w.effective_at < %(ends_at)s AND w.affiliate_id = %(affiliate_id)s) j
   JOIN book_events e ON e.program_id = %(program_id)s AND e.position = j.position
@@ -188,8 +197,11 @@ SELECT j.affiliate_id, sum(CASE WHEN j.credit = 'liability:' || j.affiliate_id |
            AND generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
          UNION ALL
         SELECT w.* FROM carried_lines c
-          JOIN journal w ON w.program_id = %(program_id)s AND w.position = c.position AND w.line_no = c.line_no
-           AND w.generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
+         CROSS JOIN LATERAL (
+               SELECT * FROM journal
+                WHERE program_id = %(program_id)s AND position = c.position AND line_no = c.line_no
+                  AND generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
+                LIMIT 1) w
          WHERE c.program_id = %(program_id)s AND c.period = %(previous_period)s AND c.version = %(previous_version)s
            AND w.effective_at < %(ends_at)s AND w.affiliate_id <> '') j
  WHERE j.currency = %(currency)s

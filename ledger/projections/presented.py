@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -128,7 +128,7 @@ def _taxes(cur: Rows, program_id: UUID, affiliate_id: str, cuts: Sequence[Cut]) 
 
 class PeriodFigures(NamedTuple):
     """A version of a closed period. issued: None while its statements are being issued; late_count: lines of what
-    happened before the period began; position: of the calendar's last event."""
+    happened before the period began; position: of the version's last event in the calendar."""
 
     cut: Cut
     issued: StatementsIssued | None
@@ -141,12 +141,13 @@ def period_figures(cur: Rows, program_id: UUID, period: str, version: int | None
     cut = periods.cut(cur, program_id, period, version)
     if cut is None:
         return None
-    issued, position = None, 0
+    issued: StatementsIssued | None = None
+    position = 0
     for event in log.select_streams(cur, program_id, [stream_id(program_id, KEY)]):
-        body = event.body
-        position = event.position
-        if isinstance(body, StatementsIssued) and (body.period, body.version) == (cut.period, cut.version):
-            issued = body
+        body: Any = event.body
+        if (body.period, getattr(body, "version", 1)) == (cut.period, cut.version):
+            position = event.position
+            issued = body if isinstance(body, StatementsIssued) else issued
     params = {"program_id": program_id, "period": period, "version": cut.version}
     row = cur.execute(QUERIES["select_late_count"], params).fetchone()
     return PeriodFigures(cut, issued, row[0] if row else 0, position)
