@@ -51,16 +51,17 @@ def reissue_period(
 def issue_statements(ledger: CommissionLedger, program: str, period: str, meta: Meta) -> Iterator[Progress]:
     """Issue what is missing of the newest version of a closed period."""
     with ledger.reading(program) as (cur, id_):
-        # A long piece of work, but a finite one.
-        cur.execute("SET LOCAL statement_timeout = '2h'")
         cut = periods.cut(cur, id_, period)
-        if cut is None:
-            raise NotFound(f"period {period} is not closed")
-        if cut.status == "closed":
-            return
-        with ledger.writing(program) as (writer, _):
-            writer.execute("SET LOCAL statement_timeout = '2h'")
-            periods.carry(writer, id_, cut)
+    if cut is None:
+        raise NotFound(f"period {period} is not closed")
+    if cut.status == "closed":
+        return
+    # Long pieces of work, but finite ones; no connection waits for another's meanwhile.
+    with ledger.writing(program) as (cur, id_):
+        cur.execute("SET LOCAL statement_timeout = '2h'")
+        periods.carry(cur, id_, cut)
+    with ledger.reading(program) as (cur, id_):
+        cur.execute("SET LOCAL statement_timeout = '2h'")
         done = 0
         batch: list[IssueStatement] = []
         for statement in _statements(cur, id_, program, cut):

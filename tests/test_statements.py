@@ -145,9 +145,7 @@ def closing_balance(firm: Firm, affiliate_id: str, period: str) -> Buckets:
     return Buckets(**held)
 
 
-@pytest.mark.parametrize(
-    ("seed", "zone"), [(1, "UTC"), (2, "America/Sao_Paulo"), (3, "Europe/Berlin"), (4, "Asia/Kathmandu")]
-)
+@pytest.mark.parametrize(("seed", "zone"), [(1, "Asia/Kathmandu"), (2, "America/Sao_Paulo"), (3, "Europe/Berlin")])
 def test_statements_and_books_agree_whatever_happened(database: Database, seed: int, zone: str) -> None:
     """Random months: openings follow closings, lines lead from one to the other, closings are the balances as of the
     cut, every line stands on exactly one statement, and the statements' sum is the movement of the books."""
