@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from eventsourcing.persistence import StoredEvent
-from export_rows import AT, PROGRAM_ID, ROWS, T0, Vector
+from export_rows import AT, PROGRAM_ID, T0, Vector
+from export_vectors import ROWS
 from support import PROGRAM, Clock, by, open_ledger, open_shop, refund, sale
 
 from ledger.domain.affiliate import (
