@@ -4,9 +4,8 @@ byte. And a period that is closed while late events pour in has each of them onc
 from __future__ import annotations
 
 import os
-import signal
+import subprocess
 import sys
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,19 +15,19 @@ from itertools import count
 from pathlib import Path
 from random import Random
 from threading import Event
-from typing import Any, NamedTuple
+from typing import Any
 
-import psycopg
 import pytest
 from conftest import fresh_database
 from naive_books import Line, add_up, check_books, lines
-from payout_world import approve, every_payout, open_payers, propose, sell, send, statement
+from paying_process import RUN
+from payout_world import approve, open_payers, sell, send
 from statement_world import Firm
 from support import PROGRAM, T0, Clock, Logged, by, open_ledger, read_log, refund, sale
 from test_concurrency import patiently
 from test_payout_races import at_once, two_processes
 
-from ledger import banking, closing, payruns
+from ledger import closing
 from ledger.application import CommissionLedger
 from ledger.closing import close_period
 from ledger.domain.event import Command
@@ -39,97 +38,37 @@ from ledger.store.database import Database
 from ledger.store.embedded import EmbeddedServer
 
 PAYEES = [f"p{number}" for number in range(7)]
-RUN = "2026-01-GBP-paypal-1"
+PIECES = ("propose", "initiate", "render", "read_bank", "close")
+HERE = Path(__file__).parent
 
 
 # --- killed ---------------------------------------------------------------------------------------------------
 
 
-class Scythe:
-    """Kills its own process before the n-th commit or file operation. Put on in a forked child only."""
+@contextmanager
+def paying(database: Database, directory: Path) -> Iterator[Callable[[str, int], str]]:
+    """A process to do the pieces of a payday; called with a piece and the step before which it is killed."""
+    with subprocess.Popen(
+        [sys.executable, str(HERE / "paying_process.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(HERE.parent),
+            "DATABASE_URL": database.app_url,
+            "DIRECTORY": str(directory),
+        },
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
 
-    def __init__(self, n: int) -> None:
-        self._left = n
+        def attempt(piece: str, step: int) -> str:
+            print(piece, step, file=process.stdin, flush=True)
+            return process.stdout.readline().strip()  # type: ignore[union-attr]
 
-    def __call__(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def put_on(self) -> None:
-        """Before each commit of any connection, and before what makes, syncs, renames or removes a file."""
-        self._before(psycopg.Connection, "commit")
-        for name in ("open", "fsync", "replace", "mkdir", "unlink"):
-            self._before(os, name)
-
-    def _before(self, place: Any, name: str) -> None:
-        whole = getattr(place, name)
-
-        def dangerous(*args: Any, **kwargs: Any) -> Any:
-            self()
-            return whole(*args, **kwargs)
-
-        setattr(place, name, dangerous)
-
-
-def survives(work: Callable[[], None], n: int) -> bool:
-    """Whether work ends before its n-th step, in a child of its own that is killed there."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            Scythe(n).put_on()
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    status = os.waitpid(child, 0)[1]
-    assert status == 0 or os.WIFSIGNALED(status), "it neither ended nor was killed"
-    return status == 0
-
-
-class Steps(NamedTuple):
-    """The work of a month, each piece by a process of its own."""
-
-    database: Database
-    directory: Path
-
-    @contextmanager
-    def _ledger(self, day: int) -> Iterator[CommissionLedger]:
-        with open_ledger(self.database, Clock(T0 + timedelta(days=day)), max_size=3) as ledger:
-            yield ledger
-
-    def propose(self) -> None:
-        with self._ledger(40) as ledger:
-            assert patiently(lambda: propose(ledger, "2026-01")) == RUN
-
-    def initiate(self) -> None:
-        with self._ledger(41) as ledger:
-            patiently(lambda: payruns.initiate(ledger, PROGRAM, RUN, by("ana")))
-
-    def render(self) -> None:
-        with self._ledger(42) as ledger:
-            patiently(lambda: payruns.render_to(ledger, PROGRAM, RUN, self.directory, by("ana")))
-
-    def read_bank(self) -> None:
-        """Payments, a return before its payment and one after, a wrong amount, a stranger's line and a fee."""
-        with self._ledger(44) as ledger:
-            ids = {row.affiliate_id: (row.payout_id, row.transfer_amount) for row in every_payout(ledger)}
-            told = [(f"paid-{who}", -amount, id_) for who, (id_, amount) in ids.items() if who != "p6"]
-            told += [("wrong-p6", -5, ids["p6"][0]), ("back-p1", ids["p1"][1], ids["p1"][0]), ("rent", -900, "")]
-            day = (T0 + timedelta(days=43)).date()
-            early = statement("s1", [("back-p2", ids["p2"][1], ids["p2"][0])], day)
-            for one in (early, statement("s2", told, day)):
-                done = patiently(lambda one=one: banking.import_statement(ledger, PROGRAM, one, by("bank")))  # type: ignore[misc]
-                assert done.refused == []
-
-    def close(self) -> None:
-        with self._ledger(65) as ledger:
-            for period in ("2026-01", "2026-02"):
-                patiently(lambda period=period: list(close_period(ledger, PROGRAM, period, by("ana"))))  # type: ignore[misc]
+        yield attempt
+        process.stdin.close()
 
 
 def set_up(database: Database) -> int:
@@ -155,36 +94,34 @@ def approved(database: Database) -> None:
 
 
 def test_killed_at_every_step_it_ends_the_same(
-    server: EmbeddedServer, template: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: EmbeddedServer, template: str, database: Database, tmp_path: Path
 ) -> None:
     """Proposing, initiating, rendering, reading the bank, closing: killed before each commit and each file operation,
     one after the other, and run again each time. Events, files and statements are those of the undisturbed run, and
     no file was ever there in part."""
-    monkeypatch.setattr(payruns, "MOST_AT_ONCE", 3)
-    monkeypatch.setattr(banking, "LINES_AT_ONCE", 3)
-    monkeypatch.setattr(closing, "STATEMENTS_AT_ONCE", 3)
-    names = ("propose", "initiate", "render", "read_bank", "close")
     kills = {}
     with fresh_database(server, template) as name:
-        calm = Steps(store.urls(server, name), tmp_path / "calm")
-        rough = Steps(database, tmp_path / "rough")
-        since = set_up(calm.database)
-        assert set_up(rough.database) == since
-        for step in names:
-            getattr(calm, step)()
-            for n in count(1):
-                if survives(getattr(rough, step), n):
-                    kills[step] = n - 1
-                    break
-                _whole_or_not_at_all(rough.directory, calm.directory)
-            if step == "propose":
-                approved(calm.database)
-                approved(rough.database)
-        undisturbed = what_happened(calm.database, since)
-        assert what_happened(rough.database, since) == undisturbed
-        assert files_in(rough.directory) == files_in(calm.directory) != {}
+        other = store.urls(server, name)
+        since = set_up(other)
+        assert set_up(database) == since
+        with paying(other, tmp_path / "calm") as calmly, paying(database, tmp_path / "rough") as roughly:
+            for piece in PIECES:
+                assert calmly(piece, 0) == "ended"
+                for step in count(1):
+                    said = roughly(piece, step)
+                    if said == "ended":
+                        kills[piece] = step - 1
+                        break
+                    assert said == "killed", f"{piece}, step {step}"
+                    check_whole(tmp_path)
+                if piece == "propose":
+                    approved(other)
+                    approved(database)
+        undisturbed = what_happened(other, since)
+        assert what_happened(database, since) == undisturbed
+    assert files_in(tmp_path / "rough") == files_in(tmp_path / "calm") != {}
     assert {topic for topic, _ in undisturbed} >= {"PayoutFilesRendered", "BreakResolved", "StatementsIssued"}
-    assert all(kills[step] > 5 for step in names), kills
+    assert all(kills[piece] > 5 for piece in PIECES), kills
 
 
 def files_in(directory: Path) -> dict[str, bytes]:
@@ -192,9 +129,10 @@ def files_in(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())} if directory.exists() else {}
 
 
-def _whole_or_not_at_all(rough: Path, calm: Path) -> None:
-    whole = files_in(calm)
-    for name, content in files_in(rough).items():
+def check_whole(tmp_path: Path) -> None:
+    """A file has all of its bytes from the moment at which it has its name."""
+    whole = files_in(tmp_path / "calm")
+    for name, content in files_in(tmp_path / "rough").items():
         assert name.endswith(".part") or content == whole[name]
 
 
