@@ -10,6 +10,7 @@ from flask import Flask
 from api import (
     adjustments,
     affiliates,
+    auditing,
     books,
     breaks,
     conversions,
@@ -68,6 +69,7 @@ RESOURCES = (
     periods,
     statements,
     tax_years,
+    auditing,
 )
 
 

@@ -115,8 +115,10 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "getStatement": (*_STAFF, AFFILIATE),
     "compareStatements": (*_STAFF, AFFILIATE),
     "getTaxYear": (MAKER, CHECKER, AUDITOR),
+    "listInvoices": (MAKER, CHECKER, AUDITOR),
     # the log and the keys
     "listEvents": (AUDITOR,),
+    "listDecisions": (ADMIN, CHECKER, AUDITOR),
     "listJobRuns": _STAFF,
     "issueKey": (ADMIN,),
     "listKeys": (ADMIN, AUDITOR),
@@ -162,8 +164,9 @@ def as_markdown() -> str:
         "auditors to compare.",
         "",
         "Without a key: " + ", ".join(f"`{name}`" for name in PUBLIC) + " (tracking links are",
-        "limited in rate, postbacks are signed), `/healthz`, `/readyz`, `/docs` and `/openapi.json`. `/metrics`",
-        "asks for the operator's token or a client on the same host ([operators.md](operators.md#health-and-figures)).",
+        "limited in rate, postbacks are signed), `/` (which leads to `/docs`), `/healthz`, `/readyz`, `/docs` and",
+        "`/openapi.json`. `/metrics` asks for the operator's token or a client on the same host",
+        "([operators.md](operators.md#health-and-figures)).",
     ]
     return "\n".join(lines) + "\n"
 

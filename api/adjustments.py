@@ -13,6 +13,8 @@ from api.errors import NO_SUCH_RECORD, Problem
 from ledger import reads
 from ledger.domain import affiliate
 from ledger.domain.adjustment import AdjustmentState, DecideAdjustment, ProposeAdjustment, key
+from ledger.projections import decisions
+from ledger.projections.decisions import Trail
 
 blueprint = Blueprint("adjustments", __name__, description="Bonuses and corrections: two people each.")
 
@@ -37,7 +39,8 @@ def list_adjustments(caller: Caller, page: dict[str, Any]) -> Response:
     """Adjustments in the order of their ids."""
     with reads.reading(caller.ledger, caller.program) as look:
         found = look.records("adjustment", answers.after_id(page), page["limit"] + 1, page["status"])
-        items = [_document(look, one) for one in found]
+        trails = decisions.of_records(look.cur, look.program_id, [key(one.record_id) for one in found])
+        items = [_document(look, one, trails[key(one.record_id)]) for one in found]
     return answers.read(answers.page(items, page["limit"], lambda item: answers.cursor(item["adjustment_id"])))
 
 
@@ -49,18 +52,19 @@ def get_adjustment(caller: Caller, adjustment_id: str) -> Response:
         found = look.record(key(adjustment_id))
         if found is None:
             raise Problem(404, NO_SUCH_RECORD)
-        document = _document(look, found)
+        trails = decisions.of_records(look.cur, look.program_id, [key(adjustment_id)])
+        document = _document(look, found, trails[key(adjustment_id)])
     return answers.read(document)
 
 
-def _document(look: reads.Look, found: reads.Found) -> dict[str, Any]:
+def _document(look: reads.Look, found: reads.Found, trails: list[Trail]) -> dict[str, Any]:
     state: AdjustmentState = found.state
     proposed = state.proposed
-    fields = ("adjustment_id", "affiliate_id", "kind", "amount", "currency", "proposed_by", "effective_at")
+    fields = ("adjustment_id", "affiliate_id", "kind", "amount", "currency", "effective_at")
     said = {field: getattr(proposed, field) for field in fields}
     subject = affiliate.key(proposed.affiliate_id)
     reason = look.unseal(subject, key(proposed.adjustment_id), "reason", proposed.reason)
-    return said | {"reason": reason, "status": state.status, "position": found.position}
+    return said | decisions.who(trails) | {"reason": reason, "status": state.status, "position": found.position}
 
 
 def _decides(decision: str) -> Any:

@@ -16,6 +16,8 @@ from ledger.domain.coupon import AssignCoupon, CouponState
 from ledger.domain.coupon import key as coupon_key
 from ledger.domain.errors import InvalidInput
 from ledger.domain.offer import DecideTerms, OfferState, PublishOffer, PublishTerms, Terms, TermsPublished, key
+from ledger.projections import decisions
+from ledger.projections.decisions import Trail
 
 blueprint = Blueprint("offers", __name__, description="Offers, the versions of their terms, and coupons.")
 
@@ -35,7 +37,8 @@ def list_offers(caller: Caller, page: dict[str, Any]) -> Response:
     """Offers in the order of their ids."""
     with reads.reading(caller.ledger, caller.program) as look:
         found = look.records("offer", answers.after_id(page), page["limit"] + 1)
-        items = [_offer(one) for one in found]
+        trails = decisions.of_records(look.cur, look.program_id, [key(one.record_id) for one in found])
+        items = [_offer(one, trails[key(one.record_id)]) for one in found]
     return answers.read(answers.page(items, page["limit"], lambda item: answers.cursor(item["offer_id"])))
 
 
@@ -45,22 +48,23 @@ def get_offer(caller: Caller, offer_id: str) -> Response:
     """An offer and its terms."""
     with reads.reading(caller.ledger, caller.program) as look:
         found = look.record(key(offer_id))
+        trails = decisions.of_records(look.cur, look.program_id, [key(offer_id)])
     if found is None:
         raise Problem(404, NO_SUCH_RECORD)
-    return answers.read(_offer(found))
+    return answers.read(_offer(found, trails[key(offer_id)]))
 
 
-def _offer(found: reads.Found) -> dict[str, Any]:
+def _offer(found: reads.Found, trails: list[Trail]) -> dict[str, Any]:
     state: OfferState = found.state
     terms = [_terms(one, one.version, "in_force") for one in state.terms]
     if state.proposed is not None:
         proposed = state.proposed.terms
-        terms.append(_terms(proposed, proposed.terms_version, "proposed") | {"proposed_by": state.proposed.proposed_by})
+        terms.append(_terms(proposed, proposed.terms_version, "proposed"))
     return {
         "offer_id": state.offer_id,
         "offer_name": state.offer_name,
         "landing_url": state.landing_url,
-        "terms": terms,
+        "terms": [one | decisions.who(trails, one["terms_version"]) for one in terms],
         "position": found.position,
     }
 
@@ -68,7 +72,7 @@ def _offer(found: reads.Found) -> dict[str, Any]:
 def _terms(terms: Terms | TermsPublished, version: int, status: str) -> dict[str, Any]:
     fields = ("effective_from", "hold_days", "window_days", "rate_bps", "amount", "currency")
     said = {field: getattr(terms, field) for field in fields}
-    return {"terms_version": version, "status": status, **said, "proposed_by": None}
+    return {"terms_version": version, "status": status, **said}
 
 
 @blueprint.route("/offers/<slug:offer_id>/terms", methods=["POST"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response, current_app, redirect
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from api import answers
 from api.errors import unavailable
@@ -13,6 +14,12 @@ from ledger.store.database import StartupRefused
 
 blueprint = Blueprint("operators", __name__)
 _ALIVE = b'{"status":"ok"}'
+
+
+@blueprint.route("/")
+def root() -> WerkzeugResponse:
+    """Whoever opens the bare address finds the documentation page."""
+    return redirect("/docs/")
 
 
 @blueprint.route("/healthz")

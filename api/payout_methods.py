@@ -11,6 +11,7 @@ from typing import Any
 from flask import Response
 
 from api import answers, documents, schemas, schemas_payouts
+from api.access import AFFILIATE
 from api.auth import Caller, operation
 from api.blueprint import Blueprint
 from api.errors import NO_SUCH_RECORD, Problem
@@ -26,7 +27,8 @@ from ledger.domain.payout_method import (
     WithdrawPayoutMethod,
 )
 from ledger.payouts import payees
-from ledger.projections import directory
+from ledger.projections import decisions, directory
+from ledger.projections.decisions import Trail
 
 blueprint = Blueprint("payout_methods", __name__, description="Where affiliates are paid, and from which accounts.")
 _METHODS = "/affiliates/<slug:affiliate_id>/payout-methods"
@@ -81,18 +83,29 @@ def list_payout_methods(caller: Caller, _: dict[str, Any], affiliate_id: str) ->
             look.cur, look.program_id, "payout_method", after=f"{affiliate_id}/", limit=1000, affiliate_id=affiliate_id
         )
         found = [look.record(f"payout_method:{entry.record_id}") for entry in entries]
-        items = [_method(look, one, now) for one in found if one is not None]
+        keys = [payout_method.key(affiliate_id, entry.record_id.rpartition("/")[2]) for entry in entries]
+        trails = decisions.of_records(look.cur, look.program_id, keys)
+        # an affiliate is told that it was decided, not by whom
+        hidden = {"decided_by": None} if caller.role == AFFILIATE else {}
+        items = [
+            _method(look, one, now, trails[key], hidden) for key, one in zip(keys, found, strict=True) if one is not None
+        ]
     return answers.read({"items": items})
 
 
-def _method(look: reads.Look, found: reads.Found, now: datetime) -> dict[str, Any]:
+def _method(
+    look: reads.Look, found: reads.Found, now: datetime, trails: list[Trail], hidden: dict[str, Any]
+) -> dict[str, Any]:
     state: PayoutMethodState = found.state
     in_force = state.in_force(now)
     return {
         "affiliate_id": state.affiliate_id,
         "currency": state.currency,
         "status": state.status_at(now),
-        "versions": [_version(look, state, one, in_force, now) for one in state.versions],
+        "versions": [
+            _version(look, state, one, in_force, now) | decisions.who(trails, one.method_version) | hidden
+            for one in state.versions
+        ],
         "position": found.position,
     }
 
@@ -105,7 +118,7 @@ def _version(
         waiting = version.effective_from is not None and version.effective_from > now
         status = "waiting" if waiting else "in_force" if version is in_force else "replaced"
     details = payout_method.open_details(look, state.affiliate_id, state.currency, version)
-    fields = ("method_version", "method", "minimum_amount", "fingerprint", "effective_from", "proposed_by")
+    fields = ("method_version", "method", "minimum_amount", "fingerprint", "effective_from")
     shown = {field: getattr(version, field) for field in fields}
     return shown | {"status": status, "details": None if details is None else payees.mask(version.method, details)}
 

@@ -14,6 +14,7 @@ from api.errors import NO_SUCH_RECORD, Problem
 from ledger import reads
 from ledger.domain import affiliate, tax
 from ledger.domain.tax import DecideTaxRules, ProposeTaxRules, RecordTaxProfile, TaxProfileState, TaxRule, TaxRulesState
+from ledger.projections import decisions
 
 blueprint = Blueprint("taxes", __name__, description="Tax profiles and rules.")
 
@@ -66,6 +67,7 @@ def get_tax_rules(caller: Caller, _: dict[str, Any]) -> Response:
     """Every published version of the tax rules, and one that waits for a second person."""
     with reads.reading(caller.ledger, caller.program) as look:
         found = look.record(tax.RULES_KEY)
+        trails = decisions.of_records(look.cur, look.program_id, [tax.RULES_KEY])[tax.RULES_KEY]
     if found is None:
         return answers.read({"versions": [], "position": 0})
     state: TaxRulesState = found.state
@@ -76,13 +78,13 @@ def get_tax_rules(caller: Caller, _: dict[str, Any]) -> Response:
             "status": "in_force" if one is in_force else "published",
             "effective_from": one.effective_from,
             "rules": one.rules,
-            "proposed_by": None,
         }
         for one in state.published
     ]
     if (proposed := state.proposed) is not None:
-        fields = ("rules_version", "effective_from", "rules", "proposed_by")
+        fields = ("rules_version", "effective_from", "rules")
         versions.append({field: getattr(proposed, field) for field in fields} | {"status": "proposed"})
+    versions = [one | decisions.who(trails, one["rules_version"]) for one in versions]
     return answers.read({"versions": versions, "position": found.position})
 
 

@@ -12,7 +12,7 @@ from ledger.domain.bank import BankStatementImported, RecordBankLine, RecordBank
 from ledger.domain.errors import Refusal
 from ledger.domain.event import Answer
 from ledger.domain.ids import program_id
-from ledger.payouts.bank import BankStatement
+from ledger.payouts.bank import BankLine, BankStatement
 
 LINES_AT_ONCE = 500
 
@@ -44,20 +44,15 @@ def import_statement(
     refused: list[tuple[str, str]] = []
     break_ids: list[str] = []
     for start in range(0, len(lines), LINES_AT_ONCE):
-        part = lines[start : start + LINES_AT_ONCE]
-        commands = [
-            RecordBankLine(
-                line_id=line.line_id,
-                booked_on=line.booking_on,
-                amount=line.amount,
-                currency=line.currency,
-                end_to_end_id=line.end_to_end_id,
-                kind=line.kind,
-                charges=line.charges,
-                text=line.text,
-            )
-            for line in part
-        ]
+        part: list[BankLine] = []
+        commands: list[RecordBankLine] = []
+        for line in lines[start : start + LINES_AT_ONCE]:
+            if line.amount:  # banks also send notices of 0.00
+                try:
+                    commands.append(_command(line))
+                    part.append(line)
+                except Refusal as refusal:
+                    refused.append((line.line_id, refusal.message))
         for line, outcome in zip(part, ledger.execute_many(program, commands, meta), strict=True):
             if isinstance(outcome, Refusal):
                 refused.append((line.line_id, outcome.message))
@@ -72,6 +67,20 @@ def import_statement(
     if not refused:
         _record(ledger, program, statement, len(break_ids), meta)
     return Imported(statement_id, len(lines), outcomes, unchanged, refused, break_ids)
+
+
+def _command(line: BankLine) -> RecordBankLine:
+    """Charges that cannot be inside the amount are none of it."""
+    return RecordBankLine(
+        line_id=line.line_id,
+        booked_on=line.booking_on,
+        amount=line.amount,
+        currency=line.currency,
+        end_to_end_id=line.end_to_end_id,
+        kind=line.kind,
+        charges=line.charges if 0 <= line.charges <= abs(line.amount) else 0,
+        text=line.text,
+    )
 
 
 def import_statements(

@@ -92,11 +92,11 @@ def _statements(cur: Rows, id_: UUID, program: str, cut: Cut) -> Iterator[Statem
         before = periods.cut(cur, id_, cut.period, cut.version - 1)
         assert before is not None
         for affiliate_id in sorted(set(periods.changed_since(cur, id_, before.position, cut)) - issued):
-            lines = periods.lines_of(cur, id_, affiliate_id, periods.bounds(cut), cut.starts_at)
+            lines = periods.lines_of(cur, id_, affiliate_id, periods.bounds(cut), cut.late_before)
             yield _statement(program, zone, cut, affiliate_id, openings.get(affiliate_id, {}), lines)
         return
     owed = {who for who, opening in openings.items() if any(_owes(one) for one in opening.values())}
-    for affiliate_id, lines in periods.lines_by_affiliate(cur, id_, periods.bounds(cut), cut.starts_at):
+    for affiliate_id, lines in periods.lines_by_affiliate(cur, id_, periods.bounds(cut), cut.late_before):
         owed.discard(affiliate_id)
         if affiliate_id not in issued:
             yield _statement(program, zone, cut, affiliate_id, openings.get(affiliate_id, {}), lines)

@@ -260,6 +260,9 @@ class Desk:
     def proposed_payouts(self, affiliate_id: str, currency: str) -> list[tuple[str, str]]:
         return self._payables.proposed(affiliate_id, currency, self._appended)
 
+    def decided_payouts(self, run_id: str) -> int:
+        return self._payables.decided(run_id, self._appended)
+
     def answered_at(self, key: str, *types: type[Event], **having: Any) -> int:
         return self.stream(key).answered_at(*types, **having)
 

@@ -194,6 +194,11 @@ def initiate(
     told: Told = _quiet,
 ) -> Answer:
     """Send an approved run on its way: each line initiated, or excluded with the reason. Raises Refusal."""
+    state = load_run(ledger, program, run_id)
+    approved = state.proposed.hash if state.status == "approved" and state.proposed else ""
+    # no line can be added since: what leaves is what was approved
+    if approved and totals_and_hash(ledger, program, run_id)[3] != approved:
+        raise WrongState(f"payout run {run_id} has other lines than were approved: reject it", hash="differs")
     answer = ledger.execute(program, BeginInitiation(run_id=run_id, execution_on=execution_on), meta)
     if answer.body["status"] == "initiated":
         return answer

@@ -137,7 +137,7 @@ def read_lines(ledger: CommissionLedger, program: str, found: Found) -> Lines:
 def _stored_lines(ledger: CommissionLedger, program: str, found: Found, between: Bounds) -> Iterator[StatementLine]:
     with ledger.reading(program) as (cur, id_):
         cur.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
-        yield from periods.lines_of(cur, id_, found.head.affiliate_id, between, found.cut.starts_at)
+        yield from periods.lines_of(cur, id_, found.head.affiliate_id, between, found.cut.late_before)
 
 
 def verify_statement(

@@ -50,9 +50,10 @@ CREATE TABLE bank_lines (
     line_id       text   NOT NULL,
     booked_on     date   NOT NULL,
     amount        bigint NOT NULL,  -- below zero: money left
+    charges       bigint NOT NULL,  -- inside amount
     currency      text   NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
     end_to_end_id text   NOT NULL,
-    outcome       text   NOT NULL,  -- settled, returned, fee, break
+    outcome       text   NOT NULL,  -- settled, returned, confirmed, fee, break
     payout_id     text   NOT NULL,  -- '' where none is concerned
     position      bigint NOT NULL,
     PRIMARY KEY (program_id, line_id)

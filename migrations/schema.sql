@@ -92,6 +92,7 @@ CREATE TABLE public.bank_lines (
     line_id text NOT NULL,
     booked_on date NOT NULL,
     amount bigint NOT NULL,
+    charges bigint NOT NULL,
     currency text NOT NULL,
     end_to_end_id text NOT NULL,
     outcome text NOT NULL,
@@ -546,6 +547,8 @@ ALTER TABLE ONLY vault.subject_keys
 CREATE INDEX balances_by_affiliate ON public.balances USING btree (program_id, generation, affiliate_id);
 
 CREATE INDEX bank_lines_by_payout ON public.bank_lines USING btree (program_id, payout_id) WHERE (payout_id <> ''::text);
+
+CREATE INDEX book_events_decisions ON public.book_events USING btree (program_id, "position") WHERE (topic = ANY (ARRAY['AdjustmentPosted'::text, 'AdjustmentRejected'::text, 'DisputeAccepted'::text, 'DisputeRejected'::text, 'PayoutMethodApproved'::text, 'PayoutMethodRejected'::text, 'PayoutRunApproved'::text, 'PayoutRunRejected'::text, 'TaxRulesPublished'::text, 'TaxRulesRejected'::text, 'TermsPublished'::text, 'TermsRejected'::text]));
 
 CREATE INDEX conversions_due ON public.conversions USING btree (program_id, status, due_at) WHERE (status = ANY (ARRAY['pending'::text, 'waiting'::text]));
 

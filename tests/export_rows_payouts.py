@@ -9,6 +9,7 @@ from export_rows import AT, CIPHER, T0, Vector
 
 from ledger.domain.bank import BankFeeBooked, BankLineRecorded, BankStatementImported
 from ledger.domain.payout import (
+    PayoutConfirmed,
     PayoutExcluded,
     PayoutFailed,
     PayoutInitiated,
@@ -178,6 +179,7 @@ ROWS: list[Vector] = [
             **SENT,
         ),
     ),
+    Vector("books", f"payout:{PAYOUT}", 7, PayoutConfirmed(payout_id=PAYOUT, affiliate_id="ada", bank_line_id="l5")),
     Vector("books", f"payout:{PAYOUT}", 6, PayoutReturned(bank_line_id="l2", **SENT)),
     Vector(
         "books", "payout:POB", 2, PayoutExcluded(payout_id="POB", run_id=RUN, affiliate_id="bob", code="payable_fell")

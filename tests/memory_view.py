@@ -97,6 +97,10 @@ class MemoryView:
             if s.status == "proposed" and (s.proposed.affiliate_id, s.proposed.currency) == (affiliate_id, currency)
         ]
 
+    def decided_payouts(self, run_id: str) -> int:
+        states = [self.state(key) for key in dict.fromkeys(k for k, _, _ in self.log if k.startswith("payout:"))]
+        return sum(s.proposed.run_id == run_id and s.status in ("settled", "failed", "returned") for s in states)
+
     def answered_at(self, key: str, *types: type[Event], **having: Any) -> int:
         found = [
             command

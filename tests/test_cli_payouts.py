@@ -52,7 +52,11 @@ class Desk:
 @pytest.fixture
 def desk(ledger: Ledger, database: Database) -> Desk:
     """Seven affiliates with approved commissions of March 2025 in EUR; payout methods wait no hours."""
-    ok(ledger("program", "open", "shop", "--currency", "EUR", "--payout-method-wait-hours", "0"))
+    ok(
+        ledger(
+            "program", "open", "shop", "--currency", "EUR", "--zone", "Europe/Berlin", "--payout-method-wait-hours", "0"
+        )
+    )
     ok(ledger("offer", "publish", "shoes", "-p", "shop", "--percent", "10", "--hold-days", "1", "--window-days", "30"))
     with open_ledger(database) as core:
         core.execute_many("shop", [EnrolAffiliate(affiliate_id=w, email=f"{w}@example.com") for w in OWED], by())
@@ -187,6 +191,9 @@ def test_a_month_is_proposed_approved_sent_and_matched_with_the_bank(
     came_back = bank_csv(tmp_path / "bank2.csv", [("100,00", ids["ada"], "Rücküberweisung", "")])
     (told,) = desk.read(f"reconcile bank {came_back} --mapping {BANK} --by maria")["statements"]
     assert (told["outcomes"], told["unchanged"], told["break_ids"]) == ({"returned": 1}, 0, [])
+    day = "-".join(reversed(came_back.read_text().splitlines()[1].split(";")[1].split(".")))
+    for verb in ("payouts list", f"payouts show {RUN} --payouts"):
+        assert re.search(rf" ada .* returned .* {day}$", ok(desk(verb)), re.MULTILINE), "the bank's day, not UTC's"
     assert "is returned" in ok(desk(f"payouts return {ids['bob']}", "--reason", "account closed", by="maria"))
 
     three = desk.read(f"payouts three-way {RUN}")
@@ -273,7 +280,7 @@ def test_what_there_is_can_be_listed_and_notices_sent(
     assert [(one["program"], one["currency"]) for one in json.loads(ok(ledger("programs", "--json")))] == [
         ("shop", "EUR")
     ]
-    assert re.search(r"^shop +EUR +UTC ", ok(ledger("programs")), re.MULTILINE)
+    assert re.search(r"^shop +EUR +Europe/Berlin ", ok(ledger("programs")), re.MULTILINE)
     ok(ledger("affiliate", "enrol", "new", "-p", "shop"))
     assert [one["affiliate_id"] for one in desk.read("affiliates --status applied")] == ["new"]
     assert [one["affiliate_id"] for one in desk.read("affiliates")] == sorted([*OWED, "new"])

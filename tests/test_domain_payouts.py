@@ -313,6 +313,15 @@ def test_a_run_that_goes_on_after_an_interruption_decides_nobody_twice() -> None
     assert (len(events_of(view, id_of("bob"))), left_out(view)) == (1, [("ada", 1000, "affiliate_suspended")])
 
 
+def test_a_run_that_was_proposed_takes_no_more_lines() -> None:
+    """Whoever comes late with some adds nothing to what is approved."""
+    view = earners(ada=1000, bob=300)
+    propose(view, ADA)
+    for step in (approve(), BeginInitiation(run_id=RUN)):
+        assert view.when(ProposePayouts(run_id=RUN, owed=[("bob", 300)]))[1] == []
+        view.when(step, "ben")
+
+
 def test_a_line_of_a_run_that_is_over_does_not_keep_the_next_one_from_paying() -> None:
     """Rejected with its line, or the line excluded: the next run takes the affiliate again."""
     view = earners(ada=1000)

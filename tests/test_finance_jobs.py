@@ -55,7 +55,7 @@ def test_what_was_interrupted_is_finished(database: Database) -> None:
             pass
         ledger.execute(PROGRAM, ClosePeriod(period="2026-01"), by())
         begin = BeginRun(
-            period="2026-02", currency="GBP", method="paypal", cut_position=15, ends_at=T0 + timedelta(days=59)
+            period="2026-01", currency="GBP", method="paypal", cut_position=15, ends_at=T0 + timedelta(days=31)
         )
         ledger.execute(PROGRAM, begin, by())
         said = finance_jobs.resume(ledger, PROGRAM, clock.now, JOB)

@@ -43,6 +43,7 @@ class BreakDocument(Struct, omit_defaults=True):
     age_days: int
     resolution: str
     cause: str
+    resolved_by: str
     text: str | None
     position: Position
     reason: str | None = None
@@ -86,7 +87,8 @@ class DisputedLine(Struct):
 
 
 class DisputeDocument(Struct, omit_defaults=True):
-    """A dispute. Texts are null once the affiliate is erased."""
+    """A dispute. Texts are null once the affiliate is erased. opened_by, answered_by (of the newest answer) and
+    decided_by are shown to staff, not to the affiliate."""
 
     dispute_id: str
     affiliate_id: str
@@ -99,6 +101,11 @@ class DisputeDocument(Struct, omit_defaults=True):
     decision: str | None = None
     adjustment_id: str = ""
     order_id: str = ""
+    opened_by: str | None = None
+    answered_by: str | None = None
+    answered_at: datetime | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
 
 
 class Disputes(Struct):

@@ -25,7 +25,7 @@ class PayoutMethodAnswer(Struct, omit_defaults=True):
 
 class PayoutMethodVersion(Struct):
     """A version. status: as of now; waiting: approved, and in force from effective_from on; replaced: was in force.
-    details: masked; null once erased."""
+    details: masked; null once erased. decided_by: who approved or rejected it; null for the affiliate itself."""
 
     method_version: int
     status: Literal["proposed", "waiting", "in_force", "replaced", "rejected", "withdrawn"]
@@ -35,6 +35,8 @@ class PayoutMethodVersion(Struct):
     fingerprint: str
     effective_from: datetime | None
     proposed_by: str
+    decided_by: str | None
+    decided_at: datetime | None
 
 
 class PayoutMethodDocument(Struct):
@@ -122,13 +124,15 @@ class TaxRuleDocument(Struct):
 
 
 class TaxRulesVersion(Struct):
-    """A version of the rules. effective_from null: when it is published. proposed_by: while it is proposed."""
+    """A version of the rules. effective_from null: when it is published. decided_by: who published it."""
 
     rules_version: int
     status: Literal["proposed", "published", "in_force"]
     effective_from: datetime | None
     rules: list[TaxRuleDocument]
     proposed_by: str | None
+    decided_by: str | None
+    decided_at: datetime | None
 
 
 class TaxRulesDocument(Struct):

@@ -63,7 +63,7 @@ class TermsAnswer(Struct):
 
 
 class TermsDocument(Struct):
-    """A version of terms."""
+    """A version of terms. proposed_by, decided_by: of one that reached back, and so took two people; else null."""
 
     terms_version: int
     status: Literal["in_force", "proposed"]
@@ -73,7 +73,9 @@ class TermsDocument(Struct):
     rate_bps: int | None
     amount: int | None
     currency: str | None
-    proposed_by: str | None = None
+    proposed_by: str | None
+    decided_by: str | None
+    decided_at: datetime | None
 
 
 class OfferDocument(Struct):
@@ -135,7 +137,7 @@ class AdjustmentAnswer(Struct):
 
 
 class AdjustmentDocument(Struct):
-    """An adjustment. reason: null once erased."""
+    """An adjustment. reason: null once erased; decided_by: who approved or rejected it."""
 
     adjustment_id: str
     affiliate_id: str
@@ -145,6 +147,8 @@ class AdjustmentDocument(Struct):
     reason: str | None
     status: Literal["proposed", "posted", "rejected"]
     proposed_by: str
+    decided_by: str | None
+    decided_at: datetime | None
     effective_at: datetime | None
     position: Position
 

@@ -191,8 +191,9 @@ def _emptied(database: Database) -> Iterator[Connection]:
             _empty(owner, owns)
         elif tables:
             raise BackupRefused(
-                f"this database has {tables} tables and views: a backup is restored into an empty one (a new"
-                " LEDGER_HOME, or a database made as in docs/roles.sql)"
+                f"this database has {tables} tables and views: a backup is restored into an empty one. Choose a new"
+                " LEDGER_HOME with the master key in it (any other verb has made this one's tables), or a database"
+                " made as in docs/roles.sql"
             )
         owner.execute("CREATE SCHEMA restoring")
         try:

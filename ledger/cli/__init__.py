@@ -15,6 +15,7 @@ import psycopg_pool
 
 from ledger.backup.manifest import BackupRefused
 from ledger.cli import (
+    auditing,
     backups,
     banking,
     demo,
@@ -62,7 +63,7 @@ def cli() -> None:
 
 MODULES = (
     demo, operating, records, listing, money, importing, payees, payouts, statements, taxes, reconciling, banking,
-    backups, working,
+    auditing, backups, working,
 )  # fmt: skip
 for verbs in MODULES:
     for command in verbs.COMMANDS:

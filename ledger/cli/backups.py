@@ -67,6 +67,9 @@ def restore(
 
     Every event is held against its hash, the manifest and the known positions, the books against a replay of the log.
     Payouts stay blocked until `ledger bank-matched`.
+
+    It must be the first verb in a new LEDGER_HOME, with the old master.key copied there: any other makes a database,
+    and a new key.
     """
     if vault is not None and without_vault:
         raise click.UsageError("--vault and --without-vault exclude each other")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,11 +24,12 @@ from ledger.cli.common import (
 from ledger.cli.reconciling import reconcile
 from ledger.domain import breaks
 from ledger.domain.breaks import BreakState
-from ledger.payouts.bank import Format, read_statement
+from ledger.payouts import payees
+from ledger.payouts.bank import BankStatement, Format, read_statement
 from ledger.service import open_service
 from ledger.store.log import last_position
 
-OUTCOMES = ("settled", "returned", "fee", "break")
+OUTCOMES = ("settled", "confirmed", "returned", "fee", "break")
 
 
 @reconcile.command("bank")
@@ -69,14 +71,14 @@ def reconcile_bank(
             found = [_break(look, break_id) for one in done for break_id in one.break_ids]
     for statement in statements:
         for remark in statement.notes:
-            note(f"{statement.statement_id}: {remark}")
+            note(f"{_account(statement)}: {remark}")
     refused = [line for one in done for line in one.refused]
     if as_json:
         print_json({"statements": [one._asdict() for one in done], "breaks": found})
     else:
-        _print(done, found)
+        _print(statements, done, found)
     for line_id, why in refused:
-        note(f"line {line_id} was refused: {why}")
+        note(f"{_place(statements, line_id)} was refused: {why}")
     return 1 if refused else 0
 
 
@@ -96,17 +98,38 @@ def _break(look: reads.Look, break_id: str) -> dict[str, Any]:
     }
 
 
-def _print(done: list[Imported], found: list[dict[str, Any]]) -> None:
+def _place(statements: Sequence[BankStatement], line_id: str) -> str:
+    """How a person finds a line again in the file."""
+    for statement in statements:
+        for number, line in enumerate(statement.lines, start=1):
+            if line.line_id == line_id:
+                return (
+                    f"booking {number:,} of {_account(statement)}, of {line.booking_on},"
+                    f" {major(line.amount, line.currency)} {line.currency}"
+                )
+    return f"line {line_id}"
+
+
+def _account(statement: BankStatement) -> str:
+    """An account as people may see it: banks name it by an IBAN, or by a number of their own."""
+    return f"{payees.mask('sepa', {'iban': ''.join(statement.account.split())})['iban']} {statement.currency}"
+
+
+def _print(statements: Sequence[BankStatement], done: list[Imported], found: list[dict[str, Any]]) -> None:
     table = [
         (
-            one.statement_id,
+            _account(statement),
+            f"{statement.booked_from or '-'}",
+            f"{statement.booked_until or '-'}",
             f"{one.line_count:,}",
             *(f"{one.outcomes.get(name, 0):,}" for name in OUTCOMES),
+            f"{len(one.refused):,}",
             f"{one.unchanged:,}",
         )
-        for one in done
+        for statement, one in zip(statements, done, strict=True)
     ]
-    print_table(("statement", "lines", *OUTCOMES, "known before"), table, right=range(1, 7))
+    headings = ("account", "from", "to", "lines", *OUTCOMES, "refused", "known before")
+    print_table(headings, table, right=range(3, len(headings)))
     if found:
         rows = [
             (
@@ -121,7 +144,7 @@ def _print(done: list[Imported], found: list[dict[str, Any]]) -> None:
             for one in found
         ]
         print_table(("break", "", "payout", "expected", "found", "", "what"), rows, right=(3, 4))
-    if all(one.unchanged == one.line_count for one in done):
+    if not any(one.refused for one in done) and all(one.unchanged == one.line_count for one in done):
         click.echo("everything was recorded before: nothing changed")
 
 

@@ -11,13 +11,16 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import click
 import msgspec
 
 from ledger.desk import Meta
 from ledger.domain import money
+from ledger.domain.errors import InvalidInput
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -74,6 +77,8 @@ def operator(given: str | None) -> str:
         raise click.UsageError("say who does this: --by OPERATOR, or LEDGER_OPERATOR in the environment") from None
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", found):
         raise click.UsageError(f"an operator's name has 1-64 characters of A-Z a-z 0-9 . _ -; {found!r} has others")
+    if found.startswith("job."):
+        raise click.UsageError("an operator's name does not begin with job.: the worker's jobs are called so")
     return found
 
 
@@ -95,8 +100,16 @@ def major(amount: int, currency: str) -> str:
     return f"{Decimal(money.major_units(amount, currency)):,}"
 
 
+def local_day(at: datetime, zone: str) -> str:
+    """An instant's day where the program is: a bank's day is kept as the midnight with which it begins there."""
+    return f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d}"
+
+
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Columns as wide as they need to be; those numbered in `right` (from 0) flush right."""
+    """Columns as wide as they need to be; those numbered in `right` (from 0) flush right. Without rows: none."""
+    if not rows:
+        click.echo("none")
+        return
     widths = [max(len(row[n]) for row in [headings, *rows]) for n in range(len(headings))]
 
     def line(cells: Sequence[str]) -> str:
@@ -107,6 +120,15 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: S
     click.echo("  ".join("-" * width for width in widths))
     for row in rows:
         click.echo(line(row))
+
+
+def read_some(option: str, file: Path, most: int) -> bytes:
+    """A small file's bytes, one more than `most` at the most. Raises InvalidInput naming the option."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(most + 1)
+    except OSError as problem:
+        raise InvalidInput(option, f"{file} cannot be read: {problem.strerror}") from None
 
 
 class Ticker:

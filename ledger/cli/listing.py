@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from ledger import reads
-from ledger.cli.common import json_option, major, meta, operator_option, print_json, print_table, program_option
+from ledger.cli.common import (
+    json_option,
+    local_day,
+    major,
+    meta,
+    operator_option,
+    print_json,
+    print_table,
+    program_option,
+)
 from ledger.domain import program
 from ledger.domain.exceptions import ExceptionState
 from ledger.domain.notice import NoticeState
@@ -19,6 +28,7 @@ from ledger.domain.program import ProgramState
 from ledger.mail import transport_from
 from ledger.notice_texts import LANGUAGES
 from ledger.notices import send_due
+from ledger.projections import programs as openings
 from ledger.projections import receivables as debts
 from ledger.reads import Found
 from ledger.service import open_service
@@ -164,7 +174,7 @@ def receivables(program: str, as_json: bool) -> None:
     What such an affiliate earns later is netted; it is paid out again once its balance is above zero.
     """
     with open_service() as service, service.ledger.reading(program) as (cur, id_):
-        last_position(cur, id_, "books")
+        zone = openings.state(cur, id_, program).zone
         now = service.ledger.clock()
         found = list(debts.every(cur, id_, now))
         ageing = debts.ageing(cur, id_, now)
@@ -172,7 +182,7 @@ def receivables(program: str, as_json: bool) -> None:
         print_json({"items": [one._asdict() for one in found], "ageing": [one._asdict() for one in ageing]})
         return
     table = [
-        (one.affiliate_id, one.currency, major(one.amount, one.currency), f"{one.since:%Y-%m-%d}", f"{one.age_days}")
+        (one.affiliate_id, one.currency, major(one.amount, one.currency), local_day(one.since, zone), f"{one.age_days}")
         for one in found
     ]
     print_table(("affiliate", "", "owes", "since", "days"), table, right=(2, 4))

@@ -22,6 +22,7 @@ from ledger.cli.common import (
     print_json,
     print_table,
     program_option,
+    read_some,
 )
 from ledger.domain import affiliate, money, paying_account, payout_method
 from ledger.domain.errors import InvalidInput, NotFound
@@ -87,8 +88,7 @@ def _details(details_file: Path | None, fields: dict[str, str | None]) -> dict[s
     if str(details_file) == "-":
         raw = sys.stdin.buffer.read(DETAILS_FILE_MAX + 1)
     else:
-        with details_file.open("rb") as file:
-            raw = file.read(DETAILS_FILE_MAX + 1)
+        raw = read_some("--details-file", details_file, DETAILS_FILE_MAX)
     try:
         if len(raw) > DETAILS_FILE_MAX:
             raise ValueError

@@ -9,9 +9,11 @@ import click
 
 from ledger import payruns, reads, threeway
 from ledger.application import CommissionLedger
-from ledger.cli.common import json_option, major, print_json, print_table, program_option
+from ledger.cli.common import json_option, local_day, major, note, print_json, print_table, program_option
+from ledger.domain import restore
 from ledger.domain.payout_run import PayoutRunApproved, PayoutRunRejected, key_of
 from ledger.projections import payouts as rows
+from ledger.projections import programs
 from ledger.projections.payouts import PayoutRow
 from ledger.service import open_service
 from ledger.store.log import last_position
@@ -31,7 +33,7 @@ WHY = {
     "by_hand": "by hand",
     "payout_method_changed": "the payout method has changed",
     "payable_fell": "reversals left too little",
-    "awaiting_bank_match": "restored books, not matched with the bank",
+    "paid_already": "the bank says that it was paid already",
 }
 run_argument = click.argument("run_id", metavar="RUN")
 
@@ -86,6 +88,17 @@ def left_out_document(ledger: CommissionLedger, program: str, run_id: str) -> li
     """Who is owed money and is not paid by a run, and why."""
     found = payruns.left_out(ledger, program, run_id)
     return [{"affiliate_id": who, "amount": amount, "reason": why} for who, amount, why in found]
+
+
+def tell_if_blocked(ledger: CommissionLedger, program: str) -> None:
+    """Say on stderr that payouts wait for a person after a restore."""
+    with reads.reading(ledger, program) as look:
+        found = look.record(restore.KEY)
+    if found is not None and found.state.matched is None:
+        note(
+            "the books were restored from a backup: payouts are blocked until"
+            f" `ledger bank-matched -p {program} --reason …`"
+        )
 
 
 def payout_document(row: PayoutRow) -> dict[str, Any]:
@@ -143,7 +156,7 @@ def print_left_out(found: list[dict[str, Any]], currency: str) -> None:
     print_table(("left out", "owed", "because"), table, right=(0, 1))
 
 
-def _print_payouts(found: Iterator[PayoutRow]) -> None:
+def _print_payouts(found: Iterator[PayoutRow], zone: str) -> None:
     table = [
         (
             row.payout_id,
@@ -154,7 +167,7 @@ def _print_payouts(found: Iterator[PayoutRow]) -> None:
             major(row.transfer_amount, row.currency),
             row.status,
             row.invoice_number or "-",
-            f"{row.ended_at:%Y-%m-%d}" if row.ended_at else WHY.get(row.reason, row.reason) or "-",
+            local_day(row.ended_at, zone) if row.ended_at else WHY.get(row.reason, row.reason) or "-",
         )
         for row in found
     ]
@@ -172,8 +185,11 @@ def show(run_id: str, program: str, with_payouts: bool, with_left_out: bool, as_
     """Show RUN: what was proposed, with its hash, who decided, and what became of its payouts."""
     with open_service() as service:
         document = run_document(service.ledger, program, run_id)
+        tell_if_blocked(service.ledger, program)
         left_out = left_out_document(service.ledger, program, run_id)
         found = list(payruns.all_payouts(service.ledger, program, run_id)) if with_payouts else []
+        with service.ledger.reading(program) as (cur, id_):
+            zone = programs.state(cur, id_, program).zone
     if as_json:
         more: dict[str, Any] = {"payouts": [payout_document(row) for row in found]} if with_payouts else {}
         if with_left_out:
@@ -188,7 +204,7 @@ def show(run_id: str, program: str, with_payouts: bool, with_left_out: bool, as_
     else:
         print_left_out(left_out, document["currency"])
     if with_payouts:
-        _print_payouts(iter(found))
+        _print_payouts(iter(found), zone)
 
 
 @click.command("runs")
@@ -218,21 +234,21 @@ def list_(program: str, status: str | None, affiliate_id: str | None, as_json: b
     """List payouts of all runs."""
     found: list[PayoutRow] = []
     with open_service() as service, service.ledger.reading(program) as (cur, id_):
-        last_position(cur, id_, "books")
+        zone = programs.state(cur, id_, program).zone
         while some := rows.page(cur, id_, found[-1].payout_id if found else "", PAGE, status, affiliate_id):
             found += some
     if as_json:
         print_json([payout_document(row) for row in found])
         return
-    _print_payouts(iter(found))
+    _print_payouts(iter(found), zone)
 
 
 # --- three ways --------------------------------------------------------------------------------------------
 
 _COMPARED = {
-    "files": "sent: books, files",
-    "settled": "left the account, fees included: books, bank",
-    "returned": "came back: books, bank",
+    "files": ("sent", "files"),
+    "settled": ("left the account, fees included", "bank"),
+    "returned": ("came back", "bank"),
 }
 
 
@@ -240,15 +256,39 @@ _COMPARED = {
 @run_argument
 @program_option
 @json_option
-def three_way(run_id: str, program: str, as_json: bool) -> None:
-    """Compare what the books say of RUN with its files, made and read again, and with the bank's lines."""
+def three_way(run_id: str, program: str, as_json: bool) -> int:
+    """Compare what the books say of RUN with its files, made and read again, and with the bank's lines.
+
+    Exit code 1 if anything differs.
+    """
     with open_service() as service:
         there(service.ledger, program)
         found = threeway.of_run(service.ledger, program, run_id)
     if as_json:
         print_json(_three_way_document(found))
-        return
-    _print_three_way(found)
+    else:
+        _print_three_way(found)
+    return 1 if _what_differs(found) else 0
+
+
+def _what_differs(found: ThreeWay) -> list[str]:
+    """What does not agree, for people; empty when everything does."""
+    currency = found.run.begun.currency
+    said = []
+    for one in found.differences:
+        if one.difference:
+            what, other = _COMPARED[one.name]
+            way = "more" if one.difference > 0 else "less"
+            said.append(f"{what}: {major(abs(one.difference), currency)} {currency} {way} by the {other}")
+    if found.apart:
+        said.append(f"{len(found.apart)} payouts with another sum at the bank")
+    if found.file_problem:
+        said.append("the files could not be compared")
+    if changed := [file.name for file in found.files if not file.as_rendered]:
+        said.append(f"{len(changed)} files with other bytes than were rendered first")
+    if found.open_breaks:
+        said.append(f"{len(found.open_breaks)} open breaks")
+    return said
 
 
 def _three_way_document(found: ThreeWay) -> dict[str, Any]:
@@ -272,10 +312,14 @@ def _print_three_way(found: ThreeWay) -> None:
     currency = begun.currency
     click.echo(f"run {begun.run_id}: {found.run.status.replace('_', ' ')}, in {currency}")
     table = [
-        (_COMPARED[one.name], *(major(n, currency) for n in (one.expected_amount, one.found_amount, one.difference)))
+        (
+            *_COMPARED[one.name],
+            *(major(n, currency) for n in (one.expected_amount, one.found_amount, one.difference)),
+        )
         for one in found.differences
     ]
-    print_table(("", "books", "there", "difference"), table, right=(1, 2, 3))
+    headings = ("what", "held against", "books say", "they say", "difference")
+    print_table(headings, table, right=(2, 3, 4))
     click.echo(f"on its way, not seen at the bank: {major(found.in_transit_amount, currency)} {currency}")
     if found.apart:
         click.echo(f"payouts of which books and bank say different sums: {', '.join(found.apart)}")
@@ -290,8 +334,8 @@ def _print_three_way(found: ThreeWay) -> None:
             [(b.break_id, str(b.age_days), b.state.owner or "-", b.state.detail) for b in found.open_breaks],
             right=(1,),
         )
-    if not (found.open_breaks or found.apart or found.file_problem or any(one.difference for one in found.differences)):
-        click.echo("books, files and bank agree")
+    differs = _what_differs(found)
+    click.echo(f"NOT EQUAL: {'; '.join(differs)}" if differs else "books, files and bank agree")
 
 
 COMMANDS = (show, runs, list_, three_way)

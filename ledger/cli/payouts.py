@@ -22,7 +22,15 @@ from ledger.cli.common import (
     print_json,
     program_option,
 )
-from ledger.cli.payout_views import left_out_document, print_left_out, print_run, run_argument, run_document, there
+from ledger.cli.payout_views import (
+    left_out_document,
+    print_left_out,
+    print_run,
+    run_argument,
+    run_document,
+    tell_if_blocked,
+    there,
+)
 from ledger.domain import money, payout
 from ledger.domain.errors import NotFound
 from ledger.domain.event import Answer, Command
@@ -102,6 +110,7 @@ def propose(
                 as_of=as_of,
                 told=_telling(ticker),
             )
+        tell_if_blocked(service.ledger, program)
         run_id = answer.body["run_id"]
         if run_id:
             document = run_document(service.ledger, program, run_id)
@@ -129,6 +138,12 @@ def propose(
 def approve(run_id: str, program: str, hash_: str, by: str | None) -> None:
     """Approve exactly the RUN with this hash, as another person than proposed it."""
     with open_service() as service:
+        there(service.ledger, program)
+        if payruns.load_run(service.ledger, program, run_id).status == "nothing_to_pay":
+            raise click.ClickException(
+                f"run {run_id} pays nobody: there is nothing to approve; `ledger payouts show {run_id} -p {program}"
+                " --left-out` says why"
+            )
         command = DecideRun(run_id=run_id, approve=True, hash=hash_)
         answer = service.ledger.execute(program, command, meta(by))
     _done(answer, f"run {run_id} is approved")
@@ -198,7 +213,7 @@ def render(run_id: str, program: str, directory: Path, by: str | None, as_json: 
     with open_service() as service:
         there(service.ledger, program)
         currency = payruns.load_run(service.ledger, program, run_id).begun.currency
-        _, made = payruns.render(service.ledger, program, run_id, meta(by))
+        answer, made = payruns.render(service.ledger, program, run_id, meta(by))
         files.write(directory, made)
     facts = [
         {"path": str(directory / f.name), "sha256": f.sha256, "count": f.count, "control_sum": f.control_sum}
@@ -212,6 +227,8 @@ def render(run_id: str, program: str, directory: Path, by: str | None, as_json: 
         click.echo(f"  {one.count:,} payments, {major(one.control_sum, currency)} {currency}, SHA-256 {one.sha256}")
     if not made:
         click.echo(f"every payout of run {run_id} was excluded: there is no file")
+    elif answer.outcome == "unchanged":
+        click.echo("rendered before, the same bytes: nothing changed")
 
 
 # --- what became of a payout -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ledger import reads
 from ledger.cli.common import (
     Instant,
     Ticker,
@@ -21,11 +22,12 @@ from ledger.cli.common import (
     print_table,
     program_option,
 )
-from ledger.domain.breaks import ALL_TYPES, CAUSES, PERSONS_RESOLUTIONS, STATUSES, AssignBreak, ResolveBreak
+from ledger.domain.breaks import ALL_TYPES, CAUSES, PERSONS_RESOLUTIONS, STATUSES, AssignBreak, ResolveBreak, key
+from ledger.domain.errors import NotFound
 from ledger.imports.mapping import load_mapping
 from ledger.imports.reconcile import Report, Settings, reconcile_orders
 from ledger.projections import breaks as listing
-from ledger.service import open_service
+from ledger.service import Service, open_service
 from ledger.store.log import last_position
 
 
@@ -120,11 +122,54 @@ def breaks(program: str, status: str, type_: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"items": found, "ageing": ageing})
         return
-    rows = [(one["break_id"], f"{one['age_days']}", one["owner"] or "-", one["detail"]) for one in found]
-    print_table(("break", "days", "owner", "what"), rows, right=(1,))
+    _print_breaks(found, status)
     if status == "open" and ageing:
         click.echo("")
         _print_ageing(ageing)
+
+
+def _print_breaks(found: list[dict[str, Any]], status: str) -> None:
+    """What was settled also says how, why and by whom."""
+    settled = ("resolution", "cause", "resolved_by") if status == "resolved" else ()
+    rows = [
+        (
+            one["break_id"],
+            f"{one['age_days']}",
+            one["owner"] or "-",
+            # of a line that names nothing the reference is its own id, which ends the break's
+            one["reference"] if one["reference"] != one["break_id"].rpartition(":")[2] else "-",
+            *("-" if one[n] is None else major(one[n], one["currency"]) for n in ("expected_amount", "found_amount")),
+            one["currency"],
+            *(one[name] for name in settled),
+            one["detail"],
+        )
+        for one in found
+    ]
+    headings = (
+        "break",
+        "days",
+        "owner",
+        "payout or order",
+        "expected",
+        "found",
+        "",
+        *(n.replace("_", " ") for n in settled),
+    )
+    print_table((*headings, "what"), rows, right=(1, 4, 5))
+
+
+def _whole_id(service: Service, program: str, given: str) -> str:
+    """A break's id from its beginning. Raises NotFound, and click.UsageError for the beginning of several."""
+    with reads.reading(service.ledger, program) as look:
+        last_position(look.cur, look.program_id, "books")
+        if look.record(key(given)) is not None:
+            return given
+        found = [one.record_id for one in look.records("break", given, 2) if one.record_id.startswith(given)]
+    if not found:
+        raise NotFound(f"break {given} does not exist")
+    if len(found) > 1:
+        raise click.UsageError(f"several breaks begin with {given}, such as {' and '.join(found)}: give more of the id")
+    return found[0]
 
 
 def _print_ageing(ageing: list[dict[str, Any]]) -> None:
@@ -150,8 +195,9 @@ def break_() -> None:
 @program_option
 @operator_option
 def break_assign(break_id: str, owner: str, program: str, by: str | None) -> None:
-    """Make OWNER, a staff id, look after BREAK_ID."""
+    """Make OWNER, a staff id, look after BREAK_ID (or a beginning that only one has)."""
     with open_service() as service:
+        break_id = _whole_id(service, program, break_id)
         service.ledger.execute(program, AssignBreak(break_id=break_id, owner=owner), meta(by))
     click.echo(f"break {break_id} belongs to {owner}")
 
@@ -164,9 +210,12 @@ def break_assign(break_id: str, owner: str, program: str, by: str | None) -> Non
 @click.option("--reason", required=True, help="Why, in your words; stored encrypted.")
 @operator_option
 def break_resolve(break_id: str, program: str, resolution: str, cause: str, reason: str, by: str | None) -> None:
-    """Settle BREAK_ID. Found again, it is opened again, unless exactly this difference was accepted."""
-    command = ResolveBreak(break_id=break_id, resolution=resolution, cause=cause, reason=reason)
+    """Settle BREAK_ID (or a beginning that only one has).
+
+    Found again, it is opened again, unless exactly this difference was accepted."""
     with open_service() as service:
+        break_id = _whole_id(service, program, break_id)
+        command = ResolveBreak(break_id=break_id, resolution=resolution, cause=cause, reason=reason)
         service.ledger.execute(program, command, meta(by))
     click.echo(f"break {break_id} is resolved: {resolution}")
 

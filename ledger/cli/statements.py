@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from ledger import presenting
+from ledger import presenting, reads
 from ledger.application import CommissionLedger, Progress
 from ledger.cli.common import (
     Instant,
@@ -25,6 +26,8 @@ from ledger.cli.common import (
     program_option,
 )
 from ledger.closing import DoesNotAddUp, close_period, reissue_period
+from ledger.domain import affiliate as affiliates
+from ledger.domain.errors import NotFound
 from ledger.presenting import STATEMENT_TIMEOUT, StatementDiffers
 from ledger.projections import periods, presented, programs, tax_totals
 from ledger.projections.periods import Issued
@@ -59,9 +62,29 @@ def close(period: str, program: str, until: datetime | None, by: str | None, as_
 
     Safe to interrupt and to run again: it goes on where it stopped, and once done it changes nothing.
     """
+    if until is None:
+        _check_name(period)
     with open_service() as service:
-        _work_off(close_period(service.ledger, program, period, meta(by), until))
+        worked = _work_off(close_period(service.ledger, program, period, meta(by), until))
         _print_period(service.ledger, program, period, 1, as_json)
+    _say_if_idle(worked, as_json)
+
+
+def _check_name(period: str) -> None:
+    """Raises click.UsageError for a name that says no end, with the month or week that may be meant."""
+    if re.fullmatch(r"\d{4}-(0[1-9]|1[0-2]|W\d\d)", period):
+        return
+    near = re.fullmatch(r"(\d{4})-?(W?)0?([1-9])", period) or re.fullmatch(r"(\d{4})-?(W?)(\d\d)", period)
+    hint = f"; {near[1]}-{near[2]}{near[3]:0>2} may be meant" if near else ""
+    raise click.UsageError(
+        f"{period} is no month such as 2026-03 and no ISO week such as 2026-W12{hint}."
+        " A period of your own naming needs --until INSTANT, where it ends"
+    )
+
+
+def _say_if_idle(worked: bool, as_json: bool) -> None:
+    if not worked and not as_json:
+        click.echo("every statement was issued before: nothing changed")
 
 
 @click.command()
@@ -74,17 +97,22 @@ def close(period: str, program: str, until: datetime | None, by: str | None, as_
 def reissue(period: str, program: str, version: int, reason: str, by: str | None, as_json: bool) -> None:
     """Issue a new version of the last closed PERIOD for those to whom something was added since its cut."""
     with open_service() as service:
-        _work_off(reissue_period(service.ledger, program, period, version, reason, meta(by)))
+        worked = _work_off(reissue_period(service.ledger, program, period, version, reason, meta(by)))
         _print_period(service.ledger, program, period, version, as_json)
+    _say_if_idle(worked, as_json)
 
 
-def _work_off(work: Iterator[Progress]) -> None:
+def _work_off(work: Iterator[Progress]) -> bool:
+    """Whether there was anything to do."""
+    worked = False
     try:
         with Ticker("statements") as ticker:
             for step in work:
+                worked = True
                 ticker.show(step.done)
     except DoesNotAddUp as problem:
         raise click.ClickException(str(problem)) from None
+    return worked
 
 
 def _print_period(ledger: CommissionLedger, program: str, period: str, version: int, as_json: bool) -> None:
@@ -152,9 +180,11 @@ def _instant(at: datetime) -> str:
 @json_option
 def statements_verb(program: str, affiliate: str, limit: int, as_json: bool) -> None:
     """List an affiliate's statements, newest first, every version with its hash."""
-    with open_service() as service, service.ledger.reading(program) as (cur, id_):
-        programs.state(cur, id_, program)
-        found = periods.statements_of(cur, id_, affiliate, limit=limit)
+    with open_service() as service, reads.reading(service.ledger, program) as look:
+        programs.state(look.cur, look.program_id, program)
+        found = periods.statements_of(look.cur, look.program_id, affiliate, limit=limit)
+        if not found and look.record(affiliates.key(affiliate)) is None:
+            raise NotFound(f"affiliate {affiliate} does not exist")
     if as_json:
         print_json([one._asdict() for one in found])
         return

@@ -13,7 +13,16 @@ import msgspec
 from msgspec import Struct
 
 from ledger import reads
-from ledger.cli.common import json_option, meta, operator_option, print_json, print_table, program_option
+from ledger.cli.common import (
+    json_option,
+    meta,
+    note,
+    operator_option,
+    print_json,
+    print_table,
+    program_option,
+    read_some,
+)
 from ledger.domain import affiliate
 from ledger.domain import tax as taxes
 from ledger.domain.errors import InvalidInput, NotFound
@@ -21,6 +30,7 @@ from ledger.domain.tax import (
     DecideTaxRules,
     ProposeTaxRules,
     RecordTaxProfile,
+    RulesVersion,
     TaxProfileState,
     TaxRule,
     TaxRulesState,
@@ -191,12 +201,32 @@ def profile(
             service.ledger.execute(program, command, meta(by))
         with reads.reading(service.ledger, program) as look:
             shown = _profile(look, affiliate_id)
+            rules_found = look.record(taxes.RULES_KEY)
+            in_force = taxes.rules_at(rules_found.state if rules_found else None, service.ledger.clock())
+    rule = taxes.rule_for(in_force, shown["country"], shown["tax_status"]) if in_force else None
+    if in_force and all(one.tax_status != shown["tax_status"] for one in in_force.rules):
+        note(
+            f"no rule in force names the status {shown['tax_status']}; they name"
+            f" {', '.join(sorted({one.tax_status for one in in_force.rules} - {taxes.ANY})) or 'none'}"
+        )
     if as_json:
-        print_json(shown)
+        print_json(shown | {"rule": rule})
         return
     number = shown["tax_number"] or ("erased" if shown["tax_number"] is None else "no tax number")
     click.echo(
         f"{affiliate_id}: {shown['country']}, {shown['tax_status']}, {number} (version {shown['profile_version']})"
+    )
+    click.echo(_what_follows(in_force, rule))
+
+
+def _what_follows(in_force: RulesVersion | None, rule: TaxRule | None) -> str:
+    if in_force is None:
+        return "no tax rules are in force: payouts bear no tax"
+    if rule is None:
+        return f"no rule of version {in_force.rules_version} fits: no payout is made to it"
+    return (
+        f"falls under {rule.country}/{rule.tax_status} of version {in_force.rules_version}:"
+        f" VAT {_percent(rule.vat_bps)}, withheld {_percent(rule.withholding_bps)}"
     )
 
 
@@ -206,8 +236,7 @@ def _number(file: Path | None) -> str:
     if str(file) == "-":
         raw = sys.stdin.buffer.read(NUMBER_FILE_MAX + 1)
     else:
-        with file.open("rb") as opened:
-            raw = opened.read(NUMBER_FILE_MAX + 1)
+        raw = read_some("--number-file", file, NUMBER_FILE_MAX)
     try:
         if len(raw) > NUMBER_FILE_MAX:
             raise ValueError

@@ -72,6 +72,8 @@ class IssueKey(Command, frozen=True):
 
     def __post_init__(self) -> None:
         check_slug("holder", self.holder)
+        if self.holder.startswith("job."):
+            raise InvalidInput("holder", "must not begin with job.: the worker's jobs are called so")
         if self.role not in ROLES:
             raise InvalidInput("role", f"must be one of {', '.join(ROLES)}")
         if self.holder_kind not in ("person", "system"):

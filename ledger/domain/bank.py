@@ -13,15 +13,15 @@ from msgspec import Struct
 from ledger.domain import breaks, money, payout
 from ledger.domain.errors import InvalidInput
 from ledger.domain.event import Answer, Command, Decision, Draft, Event, own_last
-from ledger.domain.ids import BIGINT_MAX, check_external_id
-from ledger.domain.payout import PayoutReturned, PayoutState, booked_at, outcome_needs
+from ledger.domain.ids import AMOUNT_MAX, check_external_id
+from ledger.domain.payout import PayoutConfirmed, PayoutReturned, PayoutState, booked_at, outcome_needs
 from ledger.domain.period import day_start
 from ledger.domain.view import Needs, View
 
 
 class BankLineRecorded(Event, frozen=True):
-    """A line of the program's account, in minor units; below zero money left. outcome: settled, returned, fee, or
-    break (break_id says which). text is ciphertext."""
+    """A line of the program's account, in minor units; below zero money left. outcome: settled, returned, confirmed,
+    fee, or break (break_id says which). text is ciphertext."""
 
     line_id: str
     booked_on: date
@@ -93,6 +93,11 @@ def fold_statement(state: BankStatementState | None, event: Event) -> BankStatem
     return BankStatementState(event)
 
 
+def early_debit_id(payout_id: str) -> str:
+    """The break that says: the bank paid this before these books sent it. Such a payout is never sent."""
+    return breaks.id_of("bank", "unknown_line", payout_id)
+
+
 def _early_return_id(payout_id: str) -> str:
     return breaks.id_of("bank", "return_before_settlement", payout_id)
 
@@ -122,7 +127,7 @@ class RecordBankLine(Command, frozen=True):
         check_external_id("line_id", self.line_id)
         payout.check_day("booked_on", self.booked_on)
         money.exponent("currency", self.currency)
-        if self.amount == 0 or abs(self.amount) > BIGINT_MAX or not 0 <= self.charges <= abs(self.amount):
+        if self.amount == 0 or abs(self.amount) > AMOUNT_MAX or not 0 <= self.charges <= abs(self.amount):
             raise InvalidInput("amount", "must be minor units other than 0, and not less than the charges in it")
 
     def needs(self) -> Needs:
@@ -130,6 +135,7 @@ class RecordBankLine(Command, frozen=True):
         keys = [line_key(self.line_id)]
         if self.end_to_end_id:
             keys += (payout.key(self.end_to_end_id), breaks.key(_early_return_id(self.end_to_end_id)))
+            keys.append(breaks.key(early_debit_id(self.end_to_end_id)))
         return Needs(keys)
 
     def needs_then(self, view: View) -> Needs | None:
@@ -186,6 +192,8 @@ class RecordBankLine(Command, frozen=True):
 
     def _left(self, state: PayoutState, expected: int, view: View) -> tuple[str, str, list[Draft]]:
         if state.status in ("settled", "returned"):
+            if state.status == "settled" and self._confirms(state, -self.amount, expected + state.fee_amount):
+                return self._confirmed(state)
             return self._break("duplicate", f"the payout is {state.status} already", state, view)
         if state.status not in ("initiated", "unknown", "failed"):
             return self._break("unknown_line", f"the payout is {state.status}: its money should not move", state, view)
@@ -212,7 +220,15 @@ class RecordBankLine(Command, frozen=True):
 
     def _came_back(self, state: PayoutState, expected: int, view: View) -> tuple[str, str, list[Draft]]:
         if state.status in ("returned", "failed"):
+            if state.status == "returned" and self._confirms(state, self.amount, expected):
+                return self._confirmed(state)
             return self._break("duplicate", f"the payout is {state.status} already", state, view)
+        if self.charges and self.amount + self.charges == expected and state.status == "settled":
+            # the bank kept its charge for the way back
+            at = _effective_at(state, self.booked_on, view)
+            fee = BankFeeBooked(line_id=self.line_id, amount=self.charges, currency=self.currency, effective_at=at)
+            drafts = payout.sent_back(state, PayoutReturned, at, view, line_id=self.line_id)
+            return "returned", "", [*drafts, (line_key(self.line_id), fee)]
         if self.amount != expected:
             type_ = "partial" if self.amount < expected else "wrong_amount"
             return self._break(type_, "the amount that came back is not the payout's", state, view)
@@ -226,10 +242,27 @@ class RecordBankLine(Command, frozen=True):
             return self._break("return_before_settlement", detail, state, view)
         return self._break("unknown_line", f"the payout is {state.status}: its money should not move", state, view)
 
+    @staticmethod
+    def _confirms(state: PayoutState, amount: int, expected: int) -> bool:
+        """Whether the line is the one behind what a person said before it came."""
+        return not state.bank_line_id and amount == expected
+
+    def _confirmed(self, state: PayoutState) -> tuple[str, str, list[Draft]]:
+        p = state.proposed
+        event = PayoutConfirmed(payout_id=p.payout_id, affiliate_id=p.affiliate_id, bank_line_id=self.line_id)
+        return "confirmed", "", [(payout.key(p.payout_id), event)]
+
     def _break(self, type_: str, detail: str, state: PayoutState | None, view: View) -> tuple[str, str, list[Draft]]:
         early = type_ == "return_before_settlement"
-        break_id = _early_return_id(self.end_to_end_id) if early else breaks.id_of("bank", type_, self.line_id)
-        expected = state.transfer_amount if state else None
+        if early:
+            break_id = _early_return_id(self.end_to_end_id)
+        elif type_ == "unknown_line" and self.amount < 0 and self.end_to_end_id:
+            break_id = early_debit_id(self.end_to_end_id)
+            if breaks.break_(view, break_id) is not None:  # and once more
+                type_, break_id = "duplicate", breaks.id_of("bank", "duplicate", self.line_id)
+        else:
+            break_id = breaks.id_of("bank", type_, self.line_id)
+        expected = 0 if type_ == "duplicate" else state.transfer_amount if state else None
         draft = breaks.open_break(
             view,
             break_id=break_id,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import date
 from typing import ClassVar
+from zoneinfo import ZoneInfo
 
-from ledger.domain import affiliate, invoice_numbers, notice, payout, payout_method
+from ledger.domain import affiliate, bank, breaks, invoice_numbers, notice, payout, payout_method
 from ledger.domain.errors import InvalidInput, WrongState
 from ledger.domain.event import Answer, Command, Decision, Draft
 from ledger.domain.payout import PayoutInitiated, PayoutState, excluded, invoice_year
@@ -46,7 +47,8 @@ class BeginInitiation(Command, frozen=True):
         if state.status != "approved":
             raise WrongState(f"payout run {self.run_id} is {state.status}: it must be approved first")
         refuse_while_blocked(view)
-        today = view.now.date()
+        assert view.program is not None
+        today = view.now.astimezone(ZoneInfo(view.program.zone)).date()
         if self.execution_on is not None and not 0 <= (self.execution_on - today).days <= MOST_AHEAD_DAYS:
             raise InvalidInput("execution_on", f"must be a day from today to {MOST_AHEAD_DAYS} days ahead")
         begun = PayoutRunInitiationBegun(
@@ -78,7 +80,7 @@ class InitiatePayouts(Command, frozen=True):
             p = state.proposed
             streams += (
                 affiliate.key(p.affiliate_id), payout_method.key(p.affiliate_id, p.currency),
-                notice.key(_notice_id(p.payout_id)),
+                notice.key(_notice_id(p.payout_id)), breaks.key(bank.early_debit_id(p.payout_id)),
             )  # fmt: skip
             payables.append((p.affiliate_id, p.currency))
         return Needs(streams, payables=payables)
@@ -119,6 +121,8 @@ class InitiatePayouts(Command, frozen=True):
 def _objection(view: View, state: PayoutState) -> str:
     """Why a line's money must not leave after all, '' if nothing is against it."""
     p = state.proposed
+    if breaks.break_(view, bank.early_debit_id(p.payout_id)) is not None:
+        return "paid_already"  # by the bank's own lines: after a restore these books may not know
     who = view.affiliate(p.affiliate_id)
     if who is None or who.status == "suspended":
         return "affiliate_suspended"
@@ -176,6 +180,9 @@ class FinishInitiation(Command, frozen=True):
             return Decision([], Answer("unchanged", body, at))
         if state.status != "initiating":
             raise WrongState(f"payout run {self.run_id} is {state.status}", status=state.status)
+        assert state.proposed is not None
+        if self.payout_count + self.excluded_count != state.proposed.payout_count:
+            raise WrongState(f"payout run {self.run_id} has other lines than were approved")
         fields = {field: getattr(self, field) for field in self.__struct_fields__}
         return Decision([(stream, PayoutRunInitiated(**fields))], Answer("recorded", body))
 
@@ -203,6 +210,9 @@ class RecordFiles(Command, frozen=True):
                 raise WrongState(f"the files of payout run {self.run_id} came out otherwise before")
             at = view.answered_at(stream, PayoutFilesRendered, run_id=self.run_id)
             return Decision([], Answer("unchanged", body, at))
+        if view.decided_payouts(self.run_id):
+            # they would stand in the file all the same, and be paid, or paid again
+            raise WrongState(f"payouts of run {self.run_id} are decided: no file can be made of it any more")
         totals = (sum(one.count for one in self.files), sum(one.control_sum for one in self.files))
         if totals != (state.initiated.payout_count, state.initiated.transfer_amount):
             raise WrongState(f"the files of payout run {self.run_id} do not add up to the run")

@@ -12,7 +12,6 @@ from ledger.domain.errors import InvalidInput, NotFound, WrongState
 from ledger.domain.event import Answer, Command, Decision, Draft, Event, own_last
 from ledger.domain.ids import AMOUNT_MAX, check_external_id
 from ledger.domain.payout import PayoutFailed, PayoutReturned, PayoutSettled, PayoutUnknown, booked_at, key
-from ledger.domain.payout_run import key_of, must
 from ledger.domain.view import Needs, View
 
 # decision → (statuses it may follow, status after it)
@@ -57,11 +56,8 @@ class DecidePayout(Command, frozen=True):
         return Needs([key(self.payout_id)])
 
     def needs_then(self, view: View) -> Needs | None:
-        """The payout's run, and the year's invoice numbers."""
-        needs = payout.outcome_needs(view)
-        if (state := payout.payout(view, self.payout_id)) is not None:
-            needs.streams.append(key_of(state.proposed.run_id))
-        return needs
+        """The year's invoice numbers."""
+        return payout.outcome_needs(view)
 
     def decide(self, view: View) -> Decision:
         """One of PayoutSettled, PayoutFailed, PayoutReturned, PayoutUnknown. Raises NotFound, WrongState."""
@@ -78,9 +74,6 @@ class DecidePayout(Command, frozen=True):
                 f"payout {self.payout_id} is {state.status}: {self.outcome} needs {' or '.join(allowed)}",
                 status=state.status,
             )
-        if not must(view, state.proposed.run_id).rendered:
-            # a payout decided before its file is made would still stand in the file
-            raise WrongState("render the files of its run first", status=state.status)
         affiliate_id = state.proposed.affiliate_id
         reason = view.seal(f"affiliate:{affiliate_id}", stream, f"reason.{state.decisions + 1}", self.reason)
         if self.outcome == "mark_unknown":

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from ledger.domain import invoice_numbers
+from ledger.domain import invoice_numbers, notice
 from ledger.domain.errors import InvalidInput
 from ledger.domain.event import Draft, Event
 from ledger.domain.period import day_start
@@ -43,7 +43,7 @@ class PayoutProposed(Event, frozen=True):
 
 class PayoutExcluded(Event, frozen=True):
     """Taken out of its run before the money left. code: by_hand, affiliate_suspended, payout_method_changed,
-    payable_fell, awaiting_bank_match; reason is ciphertext."""
+    payable_fell, paid_already (by a line of the bank's); reason is ciphertext."""
 
     payout_id: str
     run_id: str
@@ -113,6 +113,14 @@ class PayoutReturned(Event, frozen=True):
     reason: str = ""
 
 
+class PayoutConfirmed(Event, frozen=True):
+    """The bank's line for what a person had said of it already."""
+
+    payout_id: str
+    affiliate_id: str
+    bank_line_id: str
+
+
 class PayoutUnknown(Event, frozen=True):
     """Nobody knows whether the bank took it. The funds stay in transit. reason is ciphertext."""
 
@@ -177,7 +185,7 @@ def fold(state: PayoutState | None, event: Event) -> PayoutState:
     if isinstance(event, PayoutProposed):
         return PayoutState(event)
     assert state is not None
-    state.status = _STATUS[type(event)]
+    state.status = _STATUS.get(type(event), state.status)
     state.decisions += 1
     match event:
         case PayoutExcluded():
@@ -189,6 +197,10 @@ def fold(state: PayoutState | None, event: Event) -> PayoutState:
             if isinstance(event, PayoutSettled):
                 state.fee_amount = event.fee_amount
                 state.invoice_number = event.invoice_number or state.invoice_number
+                if event.after_failure:  # it left the payable balance only now
+                    state.initiated_at = event.effective_at
+        case PayoutConfirmed():
+            state.bank_line_id = event.bank_line_id
     return state
 
 
@@ -282,4 +294,9 @@ def sent_back(
         reason=reason,
     )
     note = invoice_numbers.issue_credit_note(view, invoice_year(view), p.payout_id, state.invoice_number)[1]
-    return [note, (key(p.payout_id), event)]
+    what = "payout_failed" if event_type is PayoutFailed else "payout_returned"
+    facts: dict[str, str | int] = {
+        "payout_id": p.payout_id, "amount": state.transfer_amount, "currency": p.currency,
+    }  # fmt: skip
+    told = notice.queue(f"payout/{p.payout_id}/{what}", p.affiliate_id, what, facts)
+    return [note, told, (key(p.payout_id), event)]

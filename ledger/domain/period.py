@@ -26,7 +26,7 @@ KEY = "calendar:periods"
 
 class PeriodClosed(Event, frozen=True):
     """The period's cut: its statements know the log up to this event's own position, and what happened before
-    ends_at. starts_at None: the program's first period, which everything earlier belongs to as well."""
+    ends_at. A program's first period takes everything earlier as well; starts_at None: it has no beginning."""
 
     period: str
     ends_at: datetime

@@ -74,6 +74,8 @@ class BeginRun(Command, frozen=True):
             body = {"run_id": last.begun.run_id, "status": last.status}
             at = view.answered_at(stream, PayoutRunBegun, PayoutRunProposed)
             return Decision([], Answer("unchanged", body, at))
+        if self.ends_at > view.now:
+            raise WrongState(f"period {self.period} is not over until {self.ends_at.isoformat()}")
         account = paying_account(view, self.currency) if self.method == "sepa" else None
         if self.method == "sepa" and account is None:
             raise WrongState(f"set the account that {self.currency} is paid from first")

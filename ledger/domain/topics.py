@@ -109,6 +109,7 @@ EVENTS: tuple[type[Event], ...] = (
     bank.BankLineRecorded,
     bank.BankFeeBooked,
     bank.BankStatementImported,
+    payout.PayoutConfirmed,
 )
 
 TOPIC_OF: dict[type[Event], str] = {event: event.__name__ for event in EVENTS}

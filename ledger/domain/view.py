@@ -81,6 +81,9 @@ class View(Protocol):
     def proposed_payouts(self, affiliate_id: str, currency: str) -> list[tuple[str, str]]:
         """(payout id, run id) of the affiliate's payouts that are proposed and neither excluded nor initiated."""
 
+    def decided_payouts(self, run_id: str) -> int:
+        """How many of a run's payouts are settled, failed or returned."""
+
     def answered_at(self, key: str, *types: type[Event], **having: Any) -> int:
         """The newest event of these types, whose fields have these values, in a stream: the position of the last
         event that the same command appended to that stream. It is what the command's caller was told, and is told

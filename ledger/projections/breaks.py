@@ -22,7 +22,8 @@ ROWS_AT_ONCE = 500
 
 class Break(NamedTuple):
     """A break. opened_at: of its newest opening; age_days: whole days from then until now, or until it was resolved;
-    opening: the position of that event, by which lists are sorted; position: of its last event."""
+    opening: the position of that event, by which lists are sorted; position: of its last event; resolved_by: who
+    resolved it, '' while it is open."""
 
     break_id: str
     state: BreakState
@@ -30,6 +31,7 @@ class Break(NamedTuple):
     age_days: int
     opening: int
     position: int
+    resolved_by: str = ""
 
     def document(self) -> dict[str, Any]:
         """Everything but the sealed texts."""
@@ -51,6 +53,7 @@ class Break(NamedTuple):
             "age_days": self.age_days,
             "resolution": state.resolution,
             "cause": state.cause,
+            "resolved_by": self.resolved_by,
             "position": self.position,
         }
 
@@ -67,9 +70,11 @@ def seen(break_id: str, events: list[Recorded], now: datetime) -> Break:
             ended = event
     assert state is not None
     assert opening.recorded_at is not None
-    until = ended.recorded_at if state.status == "resolved" and ended.recorded_at else now
+    resolved = state.status == "resolved"
+    until = ended.recorded_at if resolved and ended.recorded_at else now
     age = max(0, (until - opening.recorded_at).days)
-    return Break(break_id, state, opening.recorded_at, age, opening.position, events[-1].position)
+    by = ended.actor if resolved else ""
+    return Break(break_id, state, opening.recorded_at, age, opening.position, events[-1].position, by)
 
 
 def page(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from ledger.domain.event import Recorded
-from ledger.domain.payout import PayoutProposed
+from ledger.domain.payout import PayoutFailed, PayoutProposed, PayoutReturned, PayoutSettled
 from ledger.domain.postings import liability, postings
 from ledger.projections import books, payouts
 from ledger.store.log import Rows
@@ -61,6 +61,12 @@ class Payables:
         self.load([place])
         self._catch_up(appended)
         return self._stored[place] + self._moved.get((liability(affiliate_id, "payable"), currency), 0)
+
+    def decided(self, run_id: str, appended: Sequence[Recorded]) -> int:
+        """See View.decided_payouts. What this very batch decides counts, of whichever run it is."""
+        stored = payouts.run_totals(self._cur, self._program_id, run_id)
+        fresh = sum(isinstance(r.body, PayoutSettled | PayoutFailed | PayoutReturned) for r in appended)
+        return fresh + sum(one.payout_count for one in stored if one.status in ("settled", "failed", "returned"))
 
     def proposed(self, affiliate_id: str, currency: str, appended: Sequence[Recorded]) -> list[tuple[str, str]]:
         """See View.proposed_payouts."""

@@ -11,7 +11,7 @@ import msgspec
 
 from ledger import sql
 from ledger.domain.bank import BankLineState
-from ledger.domain.payout import PayoutInitiated, PayoutProposed, PayoutState
+from ledger.domain.payout import PayoutInitiated, PayoutProposed, PayoutSettled, PayoutState
 from ledger.domain.payout_run import SeriesState
 from ledger.projections.listing import Touched
 from ledger.store.log import Rows
@@ -26,7 +26,7 @@ _TYPES = (
     "uuid", "text", "text", "text", "text", "text", "int4", "text", "text", "int8", "int8", "int8", "int8", "int8",
     "text", "text", "timestamptz", "int8", "timestamptz", "text", "int8",
 )  # fmt: skip
-_BANK_TYPES = ("uuid", "text", "date", "int8", "text", "text", "text", "text", "int8")
+_BANK_TYPES = ("uuid", "text", "date", "int8", "int8", "text", "text", "text", "text", "int8")
 
 
 class PayoutRow(NamedTuple):
@@ -101,7 +101,12 @@ def store(cur: Rows, program_id: UUID, touched: Sequence[Touched]) -> None:
 
 
 def _initiated_position(stream: Touched) -> int | None:
-    return next((r.position for r in stream.records[-stream.fresh :] if isinstance(r.body, PayoutInitiated)), None)
+    """The position at which its money left the payable balance, if this batch says so."""
+    for record in stream.records[-stream.fresh :]:
+        body = record.body
+        if isinstance(body, PayoutInitiated) or (isinstance(body, PayoutSettled) and body.after_failure):
+            return record.position
+    return None
 
 
 def _store_payouts(cur: Rows, program_id: UUID, streams: Sequence[Touched]) -> None:
@@ -168,7 +173,7 @@ def _store_runs(cur: Rows, program_id: UUID, stream: Touched) -> None:
 
 
 def _store_bank_lines(cur: Rows, program_id: UUID, streams: Sequence[Touched]) -> None:
-    columns = "program_id, line_id, booked_on, amount, currency, end_to_end_id, outcome, payout_id, position"
+    columns = "program_id, line_id, booked_on, amount, charges, currency, end_to_end_id, outcome, payout_id, position"
     with cur.copy(f"COPY bank_lines ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(_BANK_TYPES)
         for stream in streams:
@@ -177,8 +182,8 @@ def _store_bank_lines(cur: Rows, program_id: UUID, streams: Sequence[Touched]) -
             # the end-to-end id only where it is one of ours: a stranger's may be personal
             copy.write_row(
                 (
-                    program_id, line.line_id, line.booked_on, line.amount, line.currency, line.payout_id, line.outcome,
-                    line.payout_id, stream.records[-1].position,
+                    program_id, line.line_id, line.booked_on, line.amount, line.charges, line.currency,
+                    line.payout_id, line.outcome, line.payout_id, stream.records[-1].position,
                 )
             )  # fmt: skip
 

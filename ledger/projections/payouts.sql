@@ -4,7 +4,7 @@
 -- What became of some payouts.
 UPDATE payouts p SET status = v.status, fee_amount = v.fee_amount, invoice_number = v.invoice_number,
        reason = v.reason, initiated_at = v.initiated_at,
-       initiated_position = coalesce(p.initiated_position, v.initiated_position), ended_at = v.ended_at,
+       initiated_position = coalesce(v.initiated_position, p.initiated_position), ended_at = v.ended_at,
        bank_line_id = v.bank_line_id, position = v.position
   FROM jsonb_to_recordset(%(rows)s::jsonb) AS v (payout_id text, status text, fee_amount bigint, invoice_number text,
        reason text, initiated_at timestamptz, initiated_position bigint, ended_at timestamptz, bank_line_id text,
@@ -81,18 +81,18 @@ SELECT DISTINCT split_part(d.record_id, '/', 2), d.type FROM directory d
 -- name: select_run_moved
 -- What the bank's lines say left for a run's payouts, and came back, whatever became of the lines.
 SELECT coalesce(-sum(b.amount) FILTER (WHERE b.amount < 0), 0)::bigint,
-       coalesce(sum(b.amount) FILTER (WHERE b.amount > 0), 0)::bigint
+       coalesce(sum(b.amount + b.charges) FILTER (WHERE b.amount > 0), 0)::bigint
   FROM payouts p JOIN bank_lines b ON b.program_id = p.program_id AND b.payout_id = p.payout_id
- WHERE p.program_id = %(program_id)s AND p.run_id = %(run_id)s
+ WHERE p.program_id = %(program_id)s AND p.run_id = %(run_id)s AND b.outcome <> 'fee'
 
 -- name: select_apart_from_bank
 -- A run's payouts of which the bank's lines say another sum than the books: those that a person decided among them.
 SELECT p.payout_id
   FROM payouts p
-  LEFT JOIN bank_lines b ON b.program_id = %(program_id)s AND b.payout_id = p.payout_id
+  LEFT JOIN bank_lines b ON b.program_id = %(program_id)s AND b.payout_id = p.payout_id AND b.outcome <> 'fee'
  WHERE p.program_id = %(program_id)s AND p.run_id = %(run_id)s AND p.status <> 'excluded'
  GROUP BY p.payout_id, p.status, p.amount, p.vat_amount, p.withholding_amount, p.fee_amount
-HAVING coalesce(sum(b.amount), 0) <> CASE
+HAVING coalesce(sum(b.amount + CASE WHEN b.amount > 0 THEN b.charges ELSE 0 END), 0) <> CASE
            WHEN p.status = 'settled' THEN -(p.amount + p.vat_amount - p.withholding_amount + p.fee_amount)
            WHEN p.status = 'returned' THEN -p.fee_amount
            ELSE 0 END

@@ -45,6 +45,11 @@ class Cut(NamedTuple):
     line_count: int
     closed_at: datetime
 
+    @property
+    def late_before(self) -> datetime | None:
+        """What happened before this instant is late; nothing is on a program's first statements."""
+        return self.starts_at if self.previous_period else None
+
 
 class Issued(NamedTuple):
     """An issued version of a statement."""
@@ -311,7 +316,8 @@ def control_totals(cur: Rows, program_id: UUID, cut: Cut) -> Totals:
 
 def owed(cur: Rows, program_id: UUID, currency: str, position: int, ends_at: datetime) -> list[tuple[str, int]]:
     """(affiliate id, minor units) payable by what was recorded up to a position and happened before an instant, less
-    every payout that was initiated; without the zeros, in the order of ids. Closed statements are the ground."""
+    every payout that was initiated and did not come back; without the zeros, in the order of ids. Closed statements
+    are the ground."""
     before = newest_cut(cur, program_id, position, ends_at)
     found: dict[str, int] = {}
     params: dict[str, Any] = {"program_id": program_id, "currency": currency}
@@ -323,7 +329,7 @@ def owed(cur: Rows, program_id: UUID, currency: str, position: int, ends_at: dat
     cur.execute(QUERIES["select_payable_movements"], {**params, **between._asdict()})
     for affiliate_id, amount in cur:
         found[affiliate_id] = found.get(affiliate_id, 0) + amount
-    cur.execute(QUERIES["select_initiated_outside"], {**params, "position": position, "ends_at": ends_at})
+    cur.execute(QUERIES["select_sent_outside"], {**params, "position": position, "ends_at": ends_at})
     for affiliate_id, amount in cur:
         found[affiliate_id] = found.get(affiliate_id, 0) - amount
     return sorted((affiliate_id, amount) for affiliate_id, amount in found.items() if amount)

@@ -160,11 +160,15 @@ SELECT side.currency, CASE WHEN side.account LIKE 'asset:bank:%%' THEN 'paid' EL
    AND j.generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
  GROUP BY 1, 2 ORDER BY 1, 2
 
--- name: select_initiated_outside
--- What was initiated outside of a cut, by affiliate: it left the payable balance, and the cut does not know.
-SELECT affiliate_id, sum(amount)::bigint FROM payouts
+-- name: select_sent_outside
+-- What left the payable balance outside of a cut, by affiliate, less what came back to it outside.
+SELECT affiliate_id,
+       sum(amount * (CASE WHEN initiated_position > %(position)s OR initiated_at >= %(ends_at)s THEN 1 ELSE 0 END
+                   - CASE WHEN status IN ('failed', 'returned') AND (position > %(position)s OR ended_at >= %(ends_at)s)
+                          THEN 1 ELSE 0 END))::bigint
+  FROM payouts
  WHERE program_id = %(program_id)s AND currency = %(currency)s AND initiated_position IS NOT NULL
-   AND (initiated_position > %(position)s OR initiated_at >= %(ends_at)s)
+   AND (position > %(position)s OR initiated_at >= %(ends_at)s OR ended_at >= %(ends_at)s)
  GROUP BY affiliate_id
 
 -- name: select_closing_totals

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -28,10 +29,13 @@ COLUMNS = (
 _ROWS = 500
 # What makes a spreadsheet read a cell as a formula (OWASP, CSV injection), full-width twins included.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# … and what makes a second cell of it where cells are split at semicolons.
+_SECOND_CELL = re.compile(r";(?=\s*[=+\-@＝＋－＠])")
 
 
 def harmless(text: str) -> str:
     """The text, with an apostrophe before it where a spreadsheet would run it as a formula."""
+    text = _SECOND_CELL.sub(",", text)
     return f"'{text}" if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA) else text
 
 

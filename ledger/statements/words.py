@@ -172,17 +172,21 @@ WORDS: dict[str, tuple[str, str, str, str]] = {
     ),
     "hash": ("SHA-256", "SHA-256", "SHA-256", "SHA-256"),
     "check_how": (
-        "Download the same statement as JSON ({file}) and compute its SHA-256, for example with “sha256sum {file}”. "
-        "The result must be the value above. The number of each line is its position in the ledger and its place "
+        "Save the same statement as JSON, as it was hashed, under the name {file}: over HTTP with “?format=canonical”, "
+        "on the command line with “--format json”. Its SHA-256, for example by “sha256sum {file}”, must be the value "
+        "above. The number of each line is its position in the ledger and its place "
         "there.",
-        "Laden Sie dieselbe Abrechnung als JSON ({file}) und berechnen Sie deren SHA-256, etwa mit „sha256sum {file}“. "
-        "Das Ergebnis muss der obige Wert sein. Die Nummer jedes Postens ist seine Position im Hauptbuch und seine "
+        "Speichern Sie dieselbe Abrechnung als JSON in der geprüften Form unter dem Namen {file}: über HTTP mit "
+        "„?format=canonical“, auf der Kommandozeile mit „--format json“. Ihre SHA-256, etwa mit „sha256sum {file}“, "
+        "muss der obige Wert sein. Die Nummer jedes Postens ist seine Position im Hauptbuch und seine "
         "Stelle dort.",
-        "Baixe o mesmo extrato como JSON ({file}) e calcule o seu SHA-256, por exemplo com “sha256sum {file}”. O "
-        "resultado deve ser o valor acima. O número de cada lançamento é a sua posição no livro-razão e o seu lugar "
-        "nela.",
-        "Скачайте тот же отчёт в формате JSON ({file}) и вычислите его SHA-256, например командой «sha256sum {file}». "
-        "Результат должен совпасть со значением выше. Номер строки — это её позиция в журнале и место в ней.",
+        "Salve o mesmo extrato como JSON, na forma em que foi conferido, com o nome {file}: por HTTP com "
+        "“?format=canonical”, na linha de comando com “--format json”. O seu SHA-256, por exemplo com "
+        "“sha256sum {file}”, deve ser o valor acima. O número de cada lançamento é a sua posição no "
+        "livro-razão e o seu lugar nela.",
+        "Сохраните тот же отчёт в формате JSON, в котором он был хеширован, под именем {file}: по HTTP с "
+        "«?format=canonical», в командной строке с «--format json». Его SHA-256, например командой «sha256sum {file}», "
+        "должен совпасть со значением выше. Номер строки — это её позиция в журнале и место в ней.",
     ),
     "page": (
         "Page {page} of {pages}",
