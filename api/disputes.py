@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response
 
 from api import answers, documents, schemas
+from api.access import AFFILIATE
 from api.auth import Caller, operation
 from api.blueprint import Blueprint
 from api.errors import NO_SUCH_RECORD, Problem
@@ -22,7 +23,7 @@ from ledger.domain.dispute import (
     answer_field,
     key,
 )
-from ledger.projections import disputes
+from ledger.projections import decisions, disputes
 
 blueprint = Blueprint("disputes", __name__, description="Statement lines that an affiliate says are wrong.")
 
@@ -57,7 +58,10 @@ def list_own_disputes(caller: Caller, page: dict[str, Any], affiliate_id: str) -
             look.cur, look.program_id, affiliate_id, after=answers.after_id(page), limit=page["limit"] + 1,
             status=page["status"], period=page["period"],
         )  # fmt: skip
-        items = [_document(look, one.dispute_id, one.state, one.position) for one in found]
+        people = _people(look, caller, [one.dispute_id for one in found])
+        items = [
+            _document(look, one.dispute_id, one.state, one.position) | people.get(one.dispute_id, {}) for one in found
+        ]
     return answers.read(answers.page(items, page["limit"], lambda item: answers.cursor(item["dispute_id"])))
 
 
@@ -80,7 +84,10 @@ def list_disputes(caller: Caller, page: dict[str, Any]) -> Response:
     """Disputes of all affiliates, in the order of their ids."""
     with reads.reading(caller.ledger, caller.program) as look:
         found = look.records("dispute", answers.after_id(page), page["limit"] + 1, page["status"])
-        items = [_document(look, one.record_id, one.state, one.position) for one in found]
+        people = _people(look, caller, [one.record_id for one in found])
+        items = [
+            _document(look, one.record_id, one.state, one.position) | people.get(one.record_id, {}) for one in found
+        ]
     return answers.read(answers.page(items, page["limit"], lambda item: answers.cursor(item["dispute_id"])))
 
 
@@ -92,7 +99,8 @@ def get_dispute(caller: Caller, dispute_id: str) -> Response:
         found = look.record(key(dispute_id))
         if found is None:
             raise Problem(404, NO_SUCH_RECORD)
-        document = _document(look, dispute_id, found.state, found.position)
+        people = _people(look, caller, [dispute_id])
+        document = _document(look, dispute_id, found.state, found.position) | people.get(dispute_id, {})
     return answers.read(document)
 
 
@@ -122,6 +130,20 @@ def reject_dispute(caller: Caller, body: dict[str, Any], dispute_id: str) -> Res
     """The line stands."""
     command = DecideDispute(dispute_id=dispute_id, accept=False, **body)
     return answers.written(caller.execute(command), creates=False)
+
+
+def _people(look: reads.Look, caller: Caller, ids: list[str]) -> dict[str, dict[str, Any]]:
+    """Dispute id → who opened, answered and decided it; nothing for the affiliate, who is not told staff's names."""
+    if caller.role == AFFILIATE:
+        return {}
+    trails = decisions.of_records(look.cur, look.program_id, [key(id_) for id_ in ids])
+    fields = ("answered_by", "answered_at", "decided_by", "decided_at")
+    return {
+        one.record_id: {"opened_by": one.proposed_by}
+        | {field: getattr(one, field) for field in fields if getattr(one, field) is not None}
+        for of_stream in trails.values()
+        for one in of_stream
+    }
 
 
 def _document(look: reads.Look, dispute_id: str, state: DisputeState, position: int) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def list_payout_methods(caller: Caller, _: dict[str, Any], affiliate_id: str) ->
         # an affiliate is told that it was decided, not by whom
         hidden = {"decided_by": None} if caller.role == AFFILIATE else {}
         items = [
-            _method(look, one, now, trails[key], hidden) for key, one in zip(keys, found, strict=True) if one is not None
+            _method(look, one, now, trails[key], hidden)
+            for key, one in zip(keys, found, strict=True)
+            if one is not None
         ]
     return answers.read({"items": items})
 

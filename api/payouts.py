@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from ledger.domain.payout import PayoutProposed, PayoutState
 from ledger.domain.proposing import ExcludePayout
 from ledger.domain.topics import TOPIC_OF
 from ledger.payouts.bank import BankStatement, read_statement
-from ledger.projections import books, payout_lists, payouts
+from ledger.projections import books, invoices, payout_lists, payouts
 from ledger.projections.payout_lists import Sent
 
 blueprint = Blueprint("payouts", __name__, description="Transfers to affiliates, and the bank's word on them.")
@@ -73,11 +74,11 @@ def get_payout(caller: Caller, _: dict[str, Any], payout_id: str) -> Response:
         events = look.events([payout.key(payout_id)])
         if not events:
             raise Problem(404, NO_SUCH_RECORD)
-        document = _payout(look, events)
+        document = _payout(look, events, caller.ledger.clock())
     return answers.read(document)
 
 
-def _payout(look: reads.Look, events: list[Recorded]) -> dict[str, Any]:
+def _payout(look: reads.Look, events: list[Recorded], now: datetime) -> dict[str, Any]:
     state: PayoutState | None = None
     for event in events:
         state = payout.fold(state, event.body)
@@ -85,12 +86,15 @@ def _payout(look: reads.Look, events: list[Recorded]) -> dict[str, Any]:
     lines: dict[int, list[dict[str, Any]]] = {}
     for line in books.lines_of(look.cur, look.program_id, [event.position for event in events]):
         lines.setdefault(line.pop("position"), []).append(line)
+    issued = (state.proposed.payout_id, state.initiated_at)
+    notes = invoices.credit_notes(look.cur, look.program_id, [issued], now)
     own = ("status", "fee_amount", "invoice_number", "initiated_at", "ended_at", "bank_line_id", "transfer_amount")
     proposed: dict[str, Any] = msgspec.structs.asdict(state.proposed)
     proposed.pop("tax_rules_version")
     return {
         **proposed,
         **{field: getattr(state, field) for field in own},
+        "credit_notes": notes.get(state.proposed.payout_id, []),
         "reason": state.code,
         "events": [
             _event(look, state.proposed, number, event, lines.get(event.position, []))

@@ -25,7 +25,7 @@ class Rebuilds:
     def __init__(self, world: World, plan: Plan) -> None:
         self.world = world
         # every event that moves money makes one entry
-        self.events, self.stock_events = plan.size(1_000_000, 2_000), plan.size(5_000, 100)
+        self.events, self.stock_events = plan.size(1_000_000, 400), plan.size(5_000, 100)
         self.program_id = program_id(world.program_with_books(self.events))
         self.env = stock.environment(world.server)
         self.last = self._record_stock_events()

@@ -16,8 +16,8 @@ SELECT_1 = Request("GET", "/bench/select-1", 200)
 
 def measure(world: World, plan: Plan) -> list[Row]:
     """The rows about GET balance."""
-    large = _get_balance(world, world.program_with_books(plan.size(1_000_000, 2_000)))
-    small = _get_balance(world, world.program_with_books(1_000))
+    large = _get_balance(world, world.program_with_books(plan.size(1_000_000, 400)))
+    small = _get_balance(world, world.program_with_books(plan.size(1_000, 200)))
     clients = Clients(plan)
     with served(world, ("coalesced",)) as ports:
         port = ports["coalesced"]

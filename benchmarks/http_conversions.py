@@ -15,14 +15,13 @@ COMPARISONS = (
     Comparison(WORK, "coalesced", "the same endpoint stopping after validation", "validation", 0.5, "requests/s"),
     Comparison(CHECKED, "validation", "/healthz", "healthz", 0.4, "requests/s"),
 )
-CLICKS = 10_000
 HEALTHZ = Request("GET", "/healthz", 200)
 
 
 def measure(world: World, plan: Plan) -> list[Row]:
     """The rows about POST /conversions."""
-    program = world.open_program("http")
-    _record_clicks(world, program)
+    program, clicks = world.open_program("http"), plan.size(10_000, 1_000)
+    _record_clicks(world, program, clicks)
     post = Request(
         "POST",
         f"/v1/programs/{program}/conversions",
@@ -30,7 +29,7 @@ def measure(world: World, plan: Plan) -> list[Row]:
         (key_for(world, program, "ingest"),),
         f'{{"order_id":"order-%(n)012d","offer_id":"{OFFER}","amount":12345,"currency":"GBP",'
         '"occurred_at":"2026-01-03T12:34:56Z","click_id":"click-%(m)06d"}',
-        CLICKS,
+        clicks,
     )
     clients, others = Clients(plan), Clients(plan)
     with served(world, ("coalesced", "alone", "validation")) as ports:
@@ -45,13 +44,13 @@ def measure(world: World, plan: Plan) -> list[Row]:
     return rows
 
 
-def _record_clicks(world: World, program: str) -> None:
-    for start in range(0, CLICKS, BATCH):
-        clicks = [
+def _record_clicks(world: World, program: str, count: int) -> None:
+    for start in range(0, count, BATCH):
+        batch = [
             RecordClick(click_id=f"click-{n:06d}", affiliate_id=affiliate_of(n), offer_id=OFFER, occurred_at=START)
-            for n in range(start, start + BATCH)
+            for n in range(start, min(start + BATCH, count))
         ]
-        must_be_recorded(world.ledger.record_clicks(program, clicks, META))
+        must_be_recorded(world.ledger.record_clicks(program, batch, META))
 
 
 def _must_be_stored(world: World, program: str, answered: int) -> None:

@@ -54,12 +54,12 @@ def comparisons(plan: Plan) -> tuple[Comparison, Comparison]:
 
 def rebuild_sizes(plan: Plan) -> tuple[int, int]:
     """Journal entries of the small and of the large program."""
-    return plan.size(100_000, 1_000), plan.size(1_000_000, 2_000)
+    return plan.size(100_000, 200), plan.size(1_000_000, 400)
 
 
 def import_sizes(plan: Plan) -> tuple[int, int]:
     """Lines of the small and of the large file."""
-    return plan.size(20_000, 500), plan.size(200_000, 1_000)
+    return plan.size(20_000, 200), plan.size(200_000, 1_000)
 
 
 class Memory:

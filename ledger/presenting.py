@@ -161,7 +161,7 @@ def present(
             hash=found.hash,
             affiliate_name=name,
             disputes=presented.open_disputes(cur, id_, affiliate_id, found.head.period),
-            payouts=presented.payouts_of(cur, id_, affiliate_id, found.cut, found.zone),
+            payouts=presented.payouts_of(cur, id_, affiliate_id, found.cut, found.zone, ledger.clock()),
             year=presented.year(cur, id_, affiliate_id, found.cut, found.issued),
             language=language,
         )

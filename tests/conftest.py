@@ -6,6 +6,7 @@ import itertools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -15,6 +16,9 @@ from psycopg import sql
 from ledger.store import database as store
 from ledger.store.embedded import EmbeddedServer
 from ledger.store.migrate import migrate
+
+if TYPE_CHECKING:
+    from backup_world import World
 
 # Random examples on every run (a failure prints how to reproduce it), few enough for a build.
 settings.register_profile(
@@ -60,6 +64,15 @@ def template(server: EmbeddedServer) -> str:
     store.make_database(server, TEMPLATE)
     migrate(server.url(TEMPLATE, "ledger_owner"))
     return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def backed_up(server: EmbeddedServer, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A shop with two backups. Tests restore copies of it elsewhere and leave it as it is."""
+    from backup_world import make_world
+
+    with make_world(server, template, tmp_path_factory.mktemp("backups")) as made:
+        yield made
 
 
 @pytest.fixture

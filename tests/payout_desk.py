@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -218,7 +218,3 @@ def events_of(view: MemoryView, payout_id: str) -> list[Event]:
 def moved_by(view: MemoryView, payout_id: str) -> dict[str, int]:
     """What a payout alone moved, by account."""
     return balances(events_of(view, payout_id))
-
-
-def today(view: MemoryView, days: int = 0) -> date:
-    return (view.now + timedelta(days=days)).date()

@@ -109,10 +109,16 @@ def test_a_dispute_from_the_statement_to_the_adjustment(world: World) -> None:
 
     own = world.call("affiliate", "GET", "/affiliates/uk/disputes?period=2026-01").json
     check(world, "Disputes", own)
-    assert own["items"] == world.call("auditor", "GET", "/disputes?status=accepted").json["items"]
+    (seen,) = world.call("auditor", "GET", "/disputes?status=accepted").json["items"]
+    assert world.call("auditor", "GET", path).json == seen
+    people = {name: seen.pop(name) for name in ("opened_by", "answered_by", "decided_by")}
+    assert people == {
+        "opened_by": "affiliate-holder", "answered_by": "finance_maker-holder", "decided_by": "finance_maker-holder",
+    }  # fmt: skip
+    assert seen.pop("answered_at") <= seen.pop("decided_at")
+    assert own["items"] == [seen], "an affiliate is not told staff's names"
     (seen,) = own["items"]
     assert (seen["text"], seen["answers"], seen["decision"]) == (body["text"], ["which ones?"], "you are right")
-    assert world.call("auditor", "GET", path).json == seen
     assert "Jane" not in world.call("auditor", "GET", "/events").text
 
 

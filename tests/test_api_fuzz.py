@@ -55,7 +55,7 @@ def test_every_operation_answers_as_documented(app: Flask, world: World) -> None
 
 
 def _try(operation: Any, program: str, headers: dict[str, str]) -> None:
-    @settings(max_examples=6, phases=(Phase.generate,), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=4, phases=(Phase.generate,), deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy())
     def try_one(case: Any) -> None:
         case.path_parameters["program"] = program

@@ -126,6 +126,10 @@ def test_a_payout_method_takes_two_people_and_a_wait(world: World) -> None:
         return shown["status"], [one["status"] for one in shown["versions"]]
 
     assert status() == ("waiting", ["waiting"])
+    for role, who in (("auditor", "finance_checker-holder"), ("affiliate", None)):
+        (shown,) = world.call(role, "GET", "/affiliates/uk/payout-methods").json["items"]
+        version = shown["versions"][0]
+        assert (version["proposed_by"], version["decided_by"]) == ("affiliate-holder", who)
     world.now += timedelta(hours=72)
     assert status() == ("in_force", ["in_force"])
     assert world.call("affiliate", "POST", method_path("uk", "/1/withdraw")).status_code == 409
@@ -363,6 +367,35 @@ def run_by_hand(world: World) -> dict[str, dict[str, Any]]:
     return payouts_of(world, proposed["run_id"])
 
 
+def in_register(world: World, returned: dict[str, Any], failed_id: str) -> None:
+    """Each payout names the credit note that cancels its invoice, and the year's register has every number in order."""
+    assert returned["credit_notes"] == [{"number": "2026-000003", "cancels": returned["invoice_number"]}]
+    failed = world.call("auditor", "GET", f"/payouts/{failed_id}").json
+    assert failed["credit_notes"] == [{"number": "2026-000004", "cancels": failed["invoice_number"]}]
+    numbered = sorted((returned["invoice_number"], failed["invoice_number"]))
+    by_number = {one["invoice_number"]: one for one in (returned, failed)}
+    expected = [(number, by_number[number]["payout_id"], "invoice", by_number[number]["amount"]) for number in numbered]
+    for number, one in (("2026-000003", returned), ("2026-000004", failed)):
+        expected.append((number, one["payout_id"], "credit_note", -one["amount"]))
+    whole = world.call("auditor", "GET", "/invoices/2026").json
+    seen = [(one["number"], one["payout_id"], one["kind"], one["amount"]) for one in whole["items"]]
+    assert seen == expected
+    assert [one["cancels"] for one in whole["items"][2:]] == [returned["invoice_number"], failed["invoice_number"]]
+    assert {one["affiliate_id"] for one in whole["items"]} == {"uk", "fr"}
+    assert {one["issued_on"] for one in whole["items"]} == {world.now.date().isoformat()}
+    assert (whole["last_number"], whole["gaps"], whole["next"]) == (4, [], None)
+    page = world.call("auditor", "GET", "/invoices/2026?limit=1").json
+    rest = world.call("auditor", "GET", f"/invoices/2026?after={page['next']}").json
+    assert page["items"] + rest["items"] == whole["items"]
+    assert world.call("auditor", "GET", "/invoices/2025").json["items"] == []
+    assert world.call("auditor", "GET", "/invoices/3").status_code == 422
+    made = world.call("finance_checker", "GET", "/decisions").json["items"]
+    assert sorted({one["kind"] for one in made}) == ["payout_method", "payout_run"]
+    assert all(one["proposed_by"] != one["decided_by"] and not one["same_person"] for one in made)
+    (run,) = (one for one in made if one["kind"] == "payout_run")
+    assert (run["record_id"], run["decided_by"]) == (failed["run_id"], "finance_checker-holder")
+
+
 def test_what_a_person_says_became_of_a_payout(world: World) -> None:
     """Unknown, failed, settled with a fee, returned: each with a reason, each in the books, none out of turn."""
     earn(world, "GBP", {"uk": 5000, "fr": 7000})
@@ -392,6 +425,7 @@ def test_what_a_person_says_became_of_a_payout(world: World) -> None:
     assert (balance["payable"], balance["in_transit"], balance["paid"]) == (5000, 0, 0)
     failed = world.call("finance_maker", "POST", f"/payouts/{made['fr']['payout_id']}/fail", {"reason": "no such till"})
     assert failed.json["status"] == "failed"
+    in_register(world, told, made["fr"]["payout_id"])
     run_id = made["uk"]["run_id"]
     seen = world.call("auditor", "GET", f"/payout-runs/{run_id}/reconciliation").json
     # a person said so, but no line of the bank did
@@ -400,6 +434,15 @@ def test_what_a_person_says_became_of_a_payout(world: World) -> None:
     ]  # fmt: skip
     (facts,) = world.call("auditor", "GET", f"/payout-runs/{run_id}").json["files"]
     assert world.call("finance_maker", "GET", f"/payout-runs/{run_id}/files/{facts['name']}").content_type == "text/csv"
+
+    late = world.call(
+        "finance_maker", "POST", f"/payouts/{made['fr']['payout_id']}/settle", {"reason": "paid after all"}
+    )
+    assert late.json["status"] == "settled"
+    again = world.call("auditor", "GET", "/invoices/2026").json["items"][4:]
+    assert [(one["number"], one["kind"], one["payout_id"]) for one in again] == [
+        ("2026-000005", "invoice", made["fr"]["payout_id"]),
+    ]  # fmt: skip
 
 
 def test_a_rejected_run_frees_the_next(world: World) -> None:

@@ -191,6 +191,7 @@ def test_an_adjustment_needs_two_people(world: World) -> None:
         "thank you, Jane",
         "finance_maker-holder",
     )
+    assert (seen["decided_by"], bool(seen["decided_at"])) == ("finance_checker-holder", True)
     assert world.call("auditor", "GET", "/adjustments?status=posted").json["items"] == [seen]
     assert world.call("affiliate", "GET", "/affiliates/uk/balance").json["balances"][0]["payable"] == 500
 
@@ -208,6 +209,17 @@ def test_terms_that_reach_back_need_two_people(world: World) -> None:
     assert [(t["terms_version"], t["rate_bps"], t["status"]) for t in offer["terms"]] == [
         (1, 1000, "in_force"), (2, 2000, "in_force"),
     ]  # fmt: skip
+    # the first version took one person, the second two
+    assert [(t["proposed_by"], t["decided_by"], bool(t["decided_at"])) for t in offer["terms"]] == [
+        (None, None, False), ("admin-holder", "finance_checker-holder", True),
+    ]  # fmt: skip
+    assert world.call("auditor", "GET", "/offers").json["items"][0]["terms"] == offer["terms"]
+    (decision,) = world.call("auditor", "GET", "/decisions").json["items"]
+    assert {name: decision[name] for name in ("kind", "record_id", "version", "decision", "same_person")} == {
+        "kind": "terms", "record_id": "spring", "version": 2, "decision": "approved", "same_person": False,
+    }  # fmt: skip
+    assert (decision["position"], decision["decided_by"]) == (decided.json["position"], "finance_checker-holder")
+    assert (decision["proposed_position"], decision["proposed_by"]) == (proposed.json["position"], "admin-holder")
     assert world.call("finance_checker", "POST", "/offers/spring/terms/3/reject").status_code == 404
 
 
@@ -354,6 +366,7 @@ def test_operators_see_that_it_is_up_and_its_figures(world: World) -> None:
     world.sell("A-1")
     world.sell("A-2", offer_id="nope")
     assert world.client.get("/healthz").json == {"status": "ok"}
+    assert world.client.get("/").location == "/docs/", "who opens the bare address is led to the documentation"
     assert world.client.get("/readyz").json == {"status": "ready"}
     text = world.client.get("/metrics").text
     assert f'ledger_log_position{{log="books",program="{world.program}"}} {world.books_position()}.0' in text

@@ -8,11 +8,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backup_world import CANARY, World, bring_back, env_of, make_world, shim, start, wait_for
+from backup_world import CANARY, World, bring_back, env_of, shim, start, wait_for
 from support import MASTER_KEY, by
 
 from ledger.backup.manifest import BackupRefused
@@ -22,11 +21,10 @@ from ledger.backup.tree import TreeHead
 from ledger.store.embedded import EmbeddedServer
 
 
-@pytest.fixture(scope="module")
-def world(server: EmbeddedServer, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@pytest.fixture
+def world(backed_up: World) -> World:
     """A shop with two backups."""
-    with make_world(server, template, tmp_path_factory.mktemp("backups")) as made:
-        yield made
+    return backed_up
 
 
 def test_the_ledger_s_dump_has_neither_names_nor_the_keys_to_them(world: World, server: EmbeddedServer) -> None:

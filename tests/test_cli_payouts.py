@@ -185,7 +185,7 @@ def test_a_month_is_proposed_approved_sent_and_matched_with_the_bank(
     statement = bank_csv(tmp_path / "bank.csv", [*lines, ("-4,90", "", "Entgelt", "")])
     matched = f"reconcile bank {statement} --mapping {BANK}"
     outcomes = ok(desk(matched, by="maria"))
-    assert re.search(r" 3 +1 +0 +1 +1 +0$", outcomes, re.MULTILINE), outcomes
+    assert re.search(r"^DE89 •••• 3000 EUR .* 3 +1 +0 +0 +1 +1 +0 +0$", outcomes, re.MULTILINE), outcomes
     assert re.search(rf"{ids['dan']} +30\.00 +29\.00 +EUR", outcomes)
     assert "nothing changed" in ok(desk(matched, by="maria"))
     came_back = bank_csv(tmp_path / "bank2.csv", [("100,00", ids["ada"], "Rücküberweisung", "")])
@@ -196,20 +196,41 @@ def test_a_month_is_proposed_approved_sent_and_matched_with_the_bank(
         assert re.search(rf" ada .* returned .* {day}$", ok(desk(verb)), re.MULTILINE), "the bank's day, not UTC's"
     assert "is returned" in ok(desk(f"payouts return {ids['bob']}", "--reason", "account closed", by="maria"))
 
-    three = desk.read(f"payouts three-way {RUN}")
+    three = json.loads(desk(f"payouts three-way {RUN} --json").out)
     assert [(d["name"], d["expected_amount"], d["found_amount"]) for d in three["differences"]] == [
         ("files", 220_00, 220_00), ("settled", 153_00, 130_50), ("returned", 150_00, 100_00),
     ]  # fmt: skip
     assert three["in_transit_amount"] == 30_00
     assert set(three["apart"]) == {ids["bob"], ids["dan"]}
     assert [one["type"] for one in three["open_breaks"]] == ["partial"]
-    text = ok(desk(f"payouts three-way {RUN}"))
-    assert re.search(r"books, bank +153\.00 +130\.50 +-22\.50$", text, re.MULTILINE)
+    said = desk(f"payouts three-way {RUN}")
+    assert said.code == 1, "a script must notice"
+    text = said.out
+    assert re.search(r"fees included +bank +153\.00 +130\.50 +-22\.50$", text, re.MULTILINE)
+    last = text.splitlines()[-1]
+    assert last.startswith(
+        "NOT EQUAL: left the account, fees included: 22.50 EUR less by the bank; came back: 50.00 EUR"
+    )
     assert "on its way, not seen at the bank: 30.00 EUR" in text
     states = {one["affiliate_id"]: one["status"] for one in desk.read("payouts list")}
     assert states == {"ada": "returned", "bob": "returned", "cat": "failed", "dan": "initiated", "gus": "excluded"}
     assert [one["affiliate_id"] for one in desk.read("payouts list --status initiated")] == ["dan"]
-    assert re.search(r"gus +EUR +60\.00 +60\.00 +excluded +- +by hand", ok(desk(f"payouts show {RUN} --payouts")))
+    assert re.search(
+        r"gus +EUR +60\.00 +60\.00 +60\.00 +excluded +- +by hand", ok(desk(f"payouts show {RUN} --payouts"))
+    )
+
+    (bob,) = (one for one in desk.read("payouts list") if one["affiliate_id"] == "bob")
+    assert [one["cancels"] for one in bob["credit_notes"]] == [bob["invoice_number"]]
+    year, note = bob["invoice_number"][:4], bob["credit_notes"][0]["number"]
+    register = ok(desk(f"invoices {year}"))
+    of_bob = rf"^{note} +credit note .* bob +EUR +-50\.00 .* {bob['invoice_number']}$"
+    assert re.search(of_bob, register, re.MULTILINE), register
+    assert re.search(r"^numbers 1 to \d+, no gap$", register, re.MULTILINE)
+    assert f"{note},credit_note,{year}-" in ok(desk(f"invoices {year} --csv"))
+    assert ok(desk("invoices 2020")) == "2020 has no numbers yet\n"
+    decided = ok(desk("decisions"))
+    assert re.search(rf" payout run +{RUN} +approved +maria .* omar .* no$", decided, re.MULTILINE), decided
+    assert decided.endswith("none by the person who proposed it\n")
 
     ok(desk(propose, by="maria"))
     assert "is rejected" in ok(desk("payouts reject 2025-03-EUR-sepa-2", "--reason", "too early", by="omar"))
@@ -250,7 +271,11 @@ def test_tax_is_data_that_two_people_publish(desk: Desk, tmp_path: Path) -> None
     number.write_text("DE123456789\n")
     profile = "tax profile --affiliate ada"
     said = ok(desk(f"{profile} --country DE --status business --number-file {number}", by="maria"))
-    assert said == "ada: DE, business, •••• 89 (version 1)\n"
+    assert said.startswith("ada: DE, business, •••• 89 (version 1)\nfalls under DE/business of version ")
+    odd = desk(f"{profile} --country DE --status busines", by="maria")
+    assert "falls under */* of version 1: VAT 0.00 %, withheld 0.00 %" in ok(odd)
+    assert "no rule in force names the status busines; they name business, " in odd.err
+    ok(desk(f"{profile} --country DE --status business --number-file {number}", by="maria"))
     assert desk.read(profile)["tax_number"] == "•••• 89"
     assert "no tax profile" in desk("tax profile --affiliate bob").err
 
@@ -287,8 +312,8 @@ def test_what_there_is_can_be_listed_and_notices_sent(
     assert re.search(r"^ada +approved$", ok(desk("affiliates")), re.MULTILINE)
     ok(desk("offer publish shoes --flat 12.50 --currency EUR --hold-days 5 --window-days 7"))
     offers = ok(desk("offers"))
-    assert re.search(r"^shoes +1 +10\.00 % +1 +30  the beginning +published$", offers, re.MULTILINE)
-    assert re.search(r"^shoes +2 +12\.50 EUR +5 +7 .* in force$", offers, re.MULTILINE)
+    assert re.search(r"^shoes +1 +10\.00 % +1 +30  the beginning +published +one person$", offers, re.MULTILINE)
+    assert re.search(r"^shoes +2 +12\.50 EUR +5 +7 .* in force +one person$", offers, re.MULTILINE)
     assert [len(one["terms"]) for one in desk.read("offers")] == [2]
     with open_ledger(database) as core:
         core.execute("shop", sale("x-1", offer_id="hats"), by())

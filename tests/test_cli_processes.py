@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from import_support import MAPPING, ROOT, L, shop, write
-from support import MASTER_KEY, PROGRAM, open_ledger
+from support import MASTER_KEY, PROGRAM, open_ledger, owner
 
 from ledger.store.database import Database
 
@@ -33,7 +33,7 @@ def subprocess_env(**more: str) -> dict[str, str]:
     return {**env, "PYTHONPATH": str(ROOT), "LEDGER_MASTER_KEY": MASTER_KEY.hex(), "LEDGER_OPERATOR": "olga", **more}
 
 
-ORDERS = 20_000
+ORDERS = 6_000
 
 
 def many_orders(path: Path) -> Path:
@@ -66,12 +66,20 @@ def test_progress_shows_on_a_terminal_and_ctrl_c_says_how_to_go_on(tmp_path: Pat
     env = subprocess_env(DATABASE_URL=database.app_url)
     with open_ledger(database) as ledger:
         shop(ledger)
+    with owner(database) as conn:  # a machine that is never quicker than the one who presses Ctrl-C
+        conn.execute(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_catalog.pg_sleep(0.5); RETURN NULL; END'"
+        )
+        conn.execute("CREATE TRIGGER slow AFTER INSERT ON book_events EXECUTE FUNCTION wait()")
     process, seen = on_a_terminal(import_line(path), env, b"recorded: ")
     assert process.wait(timeout=60) == 130
     assert b"lines read: " in seen
     assert b"The same command again goes on" in seen
     assert process.stdout is not None
     assert process.stdout.read() == b""
+    with owner(database) as conn:
+        conn.execute("DROP TRIGGER slow ON book_events")
     for unchanged in (False, True):
         done = subprocess.run([*COMMAND, *import_line(path)], env=env, capture_output=True, text=True, check=True)
         totals = json.loads(done.stdout)
@@ -79,41 +87,58 @@ def test_progress_shows_on_a_terminal_and_ctrl_c_says_how_to_go_on(tmp_path: Pat
         assert done.stderr == ""
 
 
-def test_a_fresh_home_needs_one_command_and_leaves_no_server_behind(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def other_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that the tests here share; whichever comes first makes it."""
+    return tmp_path_factory.mktemp("other") / "home"
+
+
+def env_of_home(home: Path) -> dict[str, str]:
+    """A process with the embedded server in a home, and the master key there."""
+    env = subprocess_env(LEDGER_HOME=str(home))
+    env.pop("LEDGER_MASTER_KEY")
+    return env
+
+
+def test_serve_answers_until_it_is_stopped(tmp_path: Path, other_home: Path) -> None:
+    """Migrated and ready on a fresh home, and again on one with data; stopped by SIGTERM or Ctrl-C it ends well and
+    stops its server."""
+    for how in (signal.SIGTERM, signal.SIGINT):
+        port = 18000 + os.getpid() % 1000 + how
+        line = [*COMMAND, "serve", "--port", str(port)]
+        with subprocess.Popen(
+            line, env=env_of_home(other_home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path
+        ) as process:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+                        assert answer.status == 200
+                        break
+                except OSError:
+                    assert process.poll() is None, process.stdout and process.stdout.read().decode()
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+            process.send_signal(how)
+            assert process.wait(timeout=60) == 0, how
+        assert not (other_home / "pgdata" / "postmaster.pid").exists()
+
+
+def test_a_fresh_home_needs_one_command_and_leaves_no_server_behind(tmp_path: Path, other_home: Path) -> None:
     """Without DATABASE_URL: the server is made, migrated, used and stopped; two homes do not see each other."""
-    home, other = tmp_path / "home", tmp_path / "other"
+    home = tmp_path / "home"
 
     def run(where: Path, *args: str) -> subprocess.CompletedProcess[str]:
-        env = subprocess_env(LEDGER_HOME=str(where))
-        env.pop("LEDGER_MASTER_KEY")
         line = [*COMMAND, *args]
-        return subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
+        return subprocess.run(
+            line, env=env_of_home(where), capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path
+        )
 
     opened = run(home, "program", "open", "shop", "--currency", "GBP")
     assert opened.returncode == 0, opened.stderr
     assert not (home / "pgdata" / "postmaster.pid").exists()
     assert (home / "master.key").stat().st_mode & 0o777 == 0o600
     assert run(home, "balances", "-p", "shop", "--json").stdout == "[]\n"
-    assert run(other, "balances", "-p", "shop").returncode == 1
-
-
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_serve_answers_until_it_is_stopped(tmp_path: Path, how: signal.Signals) -> None:
-    """Migrated and ready on a fresh home; stopped by a signal it ends well and stops its server."""
-    port = 18000 + os.getpid() % 1000 + how
-    env = subprocess_env(LEDGER_HOME=str(tmp_path / "home"))
-    line = [*COMMAND, "serve", "--port", str(port)]
-    with subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path) as process:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-                    assert answer.status == 200
-                    break
-            except OSError:
-                assert process.poll() is None, process.stdout and process.stdout.read().decode()
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-        process.send_signal(how)
-        assert process.wait(timeout=60) == 0
-    assert not (tmp_path / "home" / "pgdata" / "postmaster.pid").exists()
+    elsewhere = run(other_home, "balances", "-p", "shop")
+    assert elsewhere.returncode == 1
+    assert "there is no such program" in elsewhere.stderr

@@ -31,11 +31,15 @@ def test_a_clerk_compares_an_export_and_settles_what_differs(shop: Ledger, tmp_p
     assert said.endswith("breaks: 9 opened or changed, 0 vanished\n")
     assert ok(shop(*verb)).endswith("breaks: 0 opened or changed, 0 vanished\n")
 
-    ok(shop("break", "assign", "orders:extra:2", "ben", "-p", "shop"))
+    ok(shop("break", "assign", "orders:extra", "ben", "-p", "shop"))
+    several = shop("break", "assign", "orders:missing", "ben", "-p", "shop")
+    assert (several.code, "several breaks begin with orders:missing" in several.err) == (2, True)
     settle = ["break", "resolve", "orders:missing:n0", "-p", "shop", "--as", "accepted", "--cause", "merchant"]
-    ok(shop(*settle, "--reason", "a test order"))
+    ok(shop(*settle, "--reason", "a test order", "--by", "omar"))
+    settled = ok(shop("breaks", "-p", "shop", "--status", "resolved"))
+    assert re.search(r"^orders:missing:n0 +0 +- +n0 +- +1\.00 +GBP +accepted +merchant +omar ", settled, re.MULTILINE)
     listed = ok(shop("breaks", "-p", "shop"))
-    assert re.search(r"^orders:extra:2 +0 +ben +order 2 of", listed, re.MULTILINE)
+    assert re.search(r"^orders:extra:2 +0 +ben +2 +2\.00 +- +GBP +order 2 of", listed, re.MULTILINE)
     assert "n0" not in listed
     assert re.search(r"orders +missing +GBP +6 \(6\.00\) +- +- +-$", listed, re.MULTILINE)
     document = json.loads(ok(shop(*verb, "--json")))

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_view import MemoryView, balances, shop, terms
 from support import T0, refund, sale
@@ -195,6 +195,7 @@ def fields_of(event: type[Event], by_type: dict[Any, Any]) -> dict[str, Any]:
 def test_any_history_loads(kind: str) -> None:
     """Guards live in decisions: whatever was once appended to a stream folds, and is read back from its row."""
 
+    @settings(max_examples=30)  # each is a history of up to 13 events
     @given(events_of(kind))
     def load(history: list[Event]) -> None:
         stored = [(type(event).__name__, codec.encode_state(event)) for event in history]

@@ -30,7 +30,6 @@ from payout_desk import (
     record_files,
     say,
     tax,
-    today,
 )
 from support import T0, Logged
 
@@ -511,4 +510,3 @@ def test_the_taxes_of_the_proposal_are_those_that_are_paid() -> None:
     view.when(BeginInitiation(run_id=RUN))
     view.when(InitiatePayouts(run_id=RUN, payout_ids=[PAID]))
     assert moved_by(view, PAID) == {"liability:ada:payable": 1000, "liability:ada:in_transit": -1000}
-    assert today(view) == view.now.date()

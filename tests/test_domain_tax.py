@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pycountry
 import pytest
@@ -13,8 +14,15 @@ from support import T0
 from ledger.domain import invoice_numbers
 from ledger.domain.countries import COUNTRIES
 from ledger.domain.errors import InvalidInput, NotFound, SamePerson, WrongState
-from ledger.domain.event import Event
-from ledger.domain.invoice_numbers import format_number, invoice_series, issue_credit_note, take_numbers
+from ledger.domain.event import Event, Recorded
+from ledger.domain.invoice_numbers import (
+    CreditNoteIssued,
+    InvoiceNumbersTaken,
+    format_number,
+    invoice_series,
+    issue_credit_note,
+    take_numbers,
+)
 from ledger.domain.tax import (
     Assessment,
     DecideTaxRules,
@@ -28,6 +36,7 @@ from ledger.domain.tax import (
     tax_profile,
     tax_rules,
 )
+from ledger.projections import invoices
 
 DAY = timedelta(days=1)
 EVERYBODY = TaxRule("*", "*", 0, 3000, "backup withholding")
@@ -215,3 +224,17 @@ def test_invoice_numbers_have_no_gap_and_start_anew_each_year() -> None:
     assert invoice_series(view, 2026).next_number == 7
     assert invoice_series(view, 2028).next_number == 1
     assert invoice_numbers.key(2026) == "invoice_numbers:2026"
+
+
+def test_a_number_that_nothing_took_is_a_gap() -> None:
+    """The register names what is missing between 1 and the last number, and nothing where all is there."""
+    bodies = [
+        InvoiceNumbersTaken(year=2026, first=1, count=3, run_id="run-1"),
+        CreditNoteIssued(year=2026, number=4, payout_id="p-2", cancels="2026-000002"),
+        InvoiceNumbersTaken(year=2026, first=5, count=2, run_id="run-2"),
+    ]
+    events = [Recorded(UUID(int=1), number, body, number, T0) for number, body in enumerate(bodies, 1)]
+    assert (invoices.last_number(events), invoices.gaps(events)) == (6, [])
+    assert invoices.gaps(events[::2]) == [invoices.Span(4, 4)]
+    assert invoices.gaps(events[1:]) == [invoices.Span(1, 3)]
+    assert (invoices.last_number([]), invoices.gaps([])) == (0, [])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backup_world import World, bring_back, env_of, lines, make_world, tables
+from backup_world import World, bring_back, env_of, lines, tables
 from support import PROGRAM, T0, open_ledger, read_log
 
 from api.startup import Preflight
@@ -17,14 +16,12 @@ from ledger.backup.restoring import Choice
 from ledger.service import open_service
 from ledger.store import known
 from ledger.store.database import Database, StartupRefused
-from ledger.store.embedded import EmbeddedServer
 
 
-@pytest.fixture(scope="module")
-def world(server: EmbeddedServer, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@pytest.fixture
+def world(backed_up: World) -> World:
     """A shop with two backups."""
-    with make_world(server, template, tmp_path_factory.mktemp("backups")) as made:
-        yield made
+    return backed_up
 
 
 # --- known positions ---------------------------------------------------------------------------------------

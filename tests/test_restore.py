@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from backup_world import (
     env_of,
     flip,
     lines,
-    make_world,
     names,
     shim,
     start,
@@ -43,11 +42,10 @@ from ledger.store.database import Database, StartupRefused, urls
 from ledger.store.embedded import EmbeddedServer
 
 
-@pytest.fixture(scope="module")
-def world(server: EmbeddedServer, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@pytest.fixture
+def world(backed_up: World) -> World:
     """A shop with two backups."""
-    with make_world(server, template, tmp_path_factory.mktemp("backups")) as made:
-        yield made
+    return backed_up
 
 
 # --- what comes back ---------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from msgspec import structs
 from ledger.domain import dispute, postings
 from ledger.domain.bank import BankFeeBooked
 from ledger.domain.money import EXPONENTS
+from ledger.domain.payout import payout_id
 from ledger.domain.statement import Buckets
 from ledger.statements import chart, numbers, pdf, words
 from ledger.statements.document import BUCKETS, StatementLine, digest, encoded
@@ -60,9 +61,9 @@ def alone(line: StatementLine, **changes: object) -> tuple[Presentation, list[St
 
 
 def text_of(document: bytes) -> str:
-    """A PDF's text, without the invisible marks at which long words may wrap, and with plain spaces."""
+    """A PDF's text as a reader copies it, with plain spaces."""
     pages = (page.extract_text() for page in pypdf.PdfReader(io.BytesIO(document)).pages)
-    return re.sub(r"\s+", " ", "\n".join(pages).replace("\u200b", "").replace("\u00a0", " "))
+    return re.sub(r"\s+", " ", "\n".join(pages).replace("\u00a0", " "))
 
 
 class Page(HTMLParser):
@@ -145,7 +146,9 @@ def test_the_json_document_is_what_was_hashed() -> None:
     assert sha256(month("json")).hexdigest() == shown.hash
     for document in (Page(month("html")).text, text_of(month("pdf"))):
         assert shown.hash in document
-        assert "sha256sum statement-shop-mila-2026-03-v1.json" in document
+        squeezed = "".join(document.split())  # a page breaks lines where it must
+        assert "sha256sumstatement-shop-mila-2026-03-v1.json" in squeezed
+        assert "?format=canonical" in squeezed, "over HTTP no other form has this hash"
 
 
 # ---- CSV
@@ -223,6 +226,14 @@ def test_documents_are_made_without_holding_their_lines() -> None:
         assert peak(format, 8 * few) < peak(format, few) + 100_000, format
 
 
+def test_a_payout_s_id_can_be_found_and_copied_from_the_pdf() -> None:
+    """All of its letters in a row, in the list of payouts and in the lines: nothing invisible between them."""
+    id_ = payout_id("shop", "2026-03-EUR-sepa-1", "mila")
+    line, payout = samples.month_lines()[0], samples.month()[0].payouts[0]
+    shown, lines = alone(structs.replace(line, reference=id_), payouts=[structs.replace(payout, payout_id=id_)])
+    assert text_of(made(shown, lines, "pdf")).count(id_) == 2
+
+
 @pytest.mark.parametrize("format", ["csv", "xlsx", "html", "pdf"])
 def test_a_statement_that_does_not_add_up_becomes_no_document(format: str) -> None:
     """A lost line, a changed amount or a miscounted late line is an error, never a document that looks right."""
@@ -270,7 +281,7 @@ def test_the_workbooks_summary_shows_opening_movements_and_closing() -> None:
         total = sum(Decimal(str(row[column])) for row in block if row[column] is not None)
         assert total == Decimal(str(closing[column])) == Decimal(getattr(section.closing, bucket)) / 100
     assert ["SHA-256", shown.hash] in [row[:2] for row in rows]
-    assert any(row[0] == samples.LONG_PAYOUT and row[4:8] == [99, 0, -14.85, 84.15] for row in rows)
+    assert any(row[0] == samples.LONG_PAYOUT and row[5:9] == [99, 0, -14.85, 84.15] for row in rows)
 
 
 # ---- HTML
@@ -348,6 +359,13 @@ def test_payouts_show_tax_and_what_was_transferred() -> None:
         assert re.search(r"SB-2026-000131 ?99.00 ?−14.85 84.15 EUR", document)
         assert "Being checked" in document
     shown, lines = samples.month()
+    for language, heading in (("en", "Credit note"), ("de", "Storno-Nr.")):
+        back = structs.replace(shown.payouts[0], status="returned", credit_note_number="SB-2026-000140")
+        told = structs.replace(shown, payouts=[back], language=language)
+        for document in (Page(made(told, lines, "html")).text, text_of(made(told, lines, "pdf"))):
+            assert heading in document
+            assert re.search(r"SB-2026-000117 ?SB-2026-000140", document), "beside the invoice that it cancels"
+    assert "Credit note" not in Page(month("html")).text, "no empty column"
     assert "There was no payout" in Page(made(structs.replace(shown, payouts=[]), lines, "html")).text
 
 

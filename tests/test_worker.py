@@ -21,6 +21,7 @@ import pytest
 from support import MASTER_KEY, PROGRAM, T0, balance, by, open_ledger, open_shop, owner, sale, scalar
 from test_crashes import own_server  # noqa: F401
 
+from ledger.jobs import JOBS
 from ledger.projections import job_runs
 from ledger.projections.job_runs import JobRun
 from ledger.store.database import Database
@@ -270,7 +271,9 @@ def test_ledger_worker_approves_what_is_due_and_says_so(database: Database, tmp_
     with open_ledger(database) as ledger:
         open_shop(ledger)
         ledger.execute(PROGRAM, sale("A", occurred_at=datetime.now(UTC) - timedelta(days=40)), by())
-    (tmp_path / "jobs.toml").write_text('["*"]\nattribute-waiting = false\napprove-due = "1s"\n')
+    (tmp_path / "jobs.toml").write_text(
+        '["*"]\napprove-due = "1s"\n' + "".join(f"{job.name} = false\n" for job in JOBS if job.name != "approve-due")
+    )
     env = {"LEDGER_MASTER_KEY": MASTER_KEY.hex(), "LEDGER_JOBS_FILE": str(tmp_path / "jobs.toml")}
     command = [sys.executable, "-m", "ledger.cli"]
     ann = Process(database, *command, "worker", "--tick-seconds", "0.2", **env)

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from api.documents.books import Posting, StoryEvent
 from api.documents.problems import Position
+from ledger.projections.invoices import CreditNote
 
 RunStatus = Literal["begun", "nothing_to_pay", "proposed", "approved", "rejected", "initiating", "initiated"]
 PayoutStatus = Literal["proposed", "excluded", "initiated", "unknown", "settled", "failed", "returned"]
@@ -185,7 +186,7 @@ class PayoutEvent(StoryEvent, omit_defaults=True):
 
 
 class PayoutDocument(Struct):
-    """A payout and everything that happened to it, oldest first."""
+    """A payout and everything that happened to it, oldest first. credit_notes: they cancel its invoices."""
 
     payout_id: str
     run_id: str
@@ -206,6 +207,7 @@ class PayoutDocument(Struct):
     initiated_at: datetime | None
     ended_at: datetime | None
     bank_line_id: str
+    credit_notes: list[CreditNote]
     events: list[PayoutEvent]
     position: Position
 

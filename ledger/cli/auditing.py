@@ -34,6 +34,8 @@ def invoices(year: int, program: str, as_json: bool, as_csv: bool) -> int:
     elif as_csv:
         for line in papers.csv_file(found):
             click.echo(line, nl=False)
+    elif not last:
+        click.echo(f"{year} has no numbers yet")
     else:
         table = [
             (
@@ -53,8 +55,7 @@ def invoices(year: int, program: str, as_json: bool, as_csv: bool) -> int:
         ]
         headings = ("number", "kind", "day", "payout", "affiliate", "", "net", "VAT", "withheld", "cancels")
         print_table(headings, table, right=(6, 7, 8))
-        numbers = f"numbers 1 to {last:,}" if last else f"{year} has no numbers yet"
-        click.echo(f"{numbers}, MISSING: {', '.join(missing)}" if missing else f"{numbers}, no gap")
+        click.echo(f"numbers 1 to {last:,}, " + (f"MISSING: {', '.join(missing)}" if missing else "no gap"))
     return 1 if missing else 0
 
 

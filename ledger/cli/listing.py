@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+import msgspec
 
 from ledger import reads
 from ledger.cli.common import (
@@ -20,7 +21,7 @@ from ledger.cli.common import (
     print_table,
     program_option,
 )
-from ledger.domain import program
+from ledger.domain import offer, program
 from ledger.domain.exceptions import ExceptionState
 from ledger.domain.notice import NoticeState
 from ledger.domain.offer import OfferState
@@ -28,6 +29,7 @@ from ledger.domain.program import ProgramState
 from ledger.mail import transport_from
 from ledger.notice_texts import LANGUAGES
 from ledger.notices import send_due
+from ledger.projections import decisions
 from ledger.projections import programs as openings
 from ledger.projections import receivables as debts
 from ledger.reads import Found
@@ -103,21 +105,31 @@ def offers(program: str, as_json: bool) -> None:
     with open_service() as service, reads.reading(service.ledger, program) as look:
         states: list[OfferState] = [one.state for one in _every(look, "offer")]
         now = service.ledger.clock()
+        keys = [offer.key(state.offer_id) for state in states]
+        trails = decisions.of_records(look.cur, look.program_id, keys)
     if as_json:
-        print_json(states)
+        print_json(
+            [
+                msgspec.structs.asdict(state) | {"decisions": [one.document() for one in trails[key] if one.decision]}
+                for key, state in zip(keys, states, strict=True)
+            ]
+        )
         return
     table: list[tuple[str, ...]] = []
-    for state in states:
+    for key, state in zip(keys, states, strict=True):
+        approved = {one.version: f"approved by {one.decided_by}" for one in trails[key] if one.decision == "approved"}
         in_force = state.terms_at(now)
         for terms in state.terms:
             status = "in force" if terms is in_force else "published"
-            table.append((state.offer_id, state.offer_name, str(terms.version), *_terms(terms), status))
+            who = approved.get(terms.version, "one person")
+            table.append((state.offer_id, state.offer_name, str(terms.version), *_terms(terms), status, who))
         if state.proposed is not None:
             said = state.proposed.terms
-            table.append((state.offer_id, state.offer_name, str(said.terms_version), *_terms(said), "proposed"))
+            who = f"proposed by {state.proposed.proposed_by}"
+            table.append((state.offer_id, state.offer_name, str(said.terms_version), *_terms(said), "proposed", who))
         if not state.terms and state.proposed is None:
-            table.append((state.offer_id, state.offer_name, "-", "-", "-", "-", "-", "no terms"))
-    headings = ("offer", "name", "terms", "pays", "hold days", "window days", "sales from (UTC)", "status")
+            table.append((state.offer_id, state.offer_name, "-", "-", "-", "-", "-", "no terms", "-"))
+    headings = ("offer", "name", "terms", "pays", "hold days", "window days", "sales from (UTC)", "status", "by")
     print_table(headings, table, right=(2, 3, 4, 5))
 
 

@@ -37,6 +37,7 @@ from ledger.domain.payout_method import (
     WithdrawPayoutMethod,
 )
 from ledger.payouts import payees
+from ledger.projections import decisions
 from ledger.service import Service, open_service
 from ledger.store.log import last_position
 
@@ -252,7 +253,7 @@ def payee_list(program: str, affiliate_id: str | None, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    headings = ("affiliate", "", "version", "method", "minimum", "details", "status", "proposed by")
+    headings = ("affiliate", "", "version", "method", "minimum", "details", "status", "proposed by", "decided by")
     table = [
         (
             row["affiliate_id"],
@@ -264,6 +265,7 @@ def payee_list(program: str, affiliate_id: str | None, as_json: bool) -> None:
             row["status"].replace("_", " ")
             + (f" from {row['effective_from']:%Y-%m-%d %H:%M} UTC" if row["effective_from"] else ""),
             row["proposed_by"],
+            row["decided_by"] or "-",
         )
         for row in rows
     ]
@@ -273,11 +275,15 @@ def payee_list(program: str, affiliate_id: str | None, as_json: bool) -> None:
 def _versions(look: reads.Look, now: datetime, affiliate_id: str | None) -> Iterator[dict[str, Any]]:
     after = ""
     while found := look.records("payout_method", after, PAGE, affiliate_id=affiliate_id):
-        for one in found:
+        keys = [f"payout_method:{one.record_id}" for one in found]
+        trails = decisions.of_records(look.cur, look.program_id, keys)
+        for key, one in zip(keys, found, strict=True):
             state: PayoutMethodState = one.state
             in_force = state.in_force(now)
             for version in state.versions:
-                yield _version(look, state, version, "in_force" if version is in_force else version.status, now)
+                status = "in_force" if version is in_force else version.status
+                who = decisions.who(trails[key], version.method_version)
+                yield _version(look, state, version, status, now) | who
         after = found[-1].record_id
 
 
@@ -298,7 +304,6 @@ def _version(
         "fingerprint": version.fingerprint,
         "status": status,
         "effective_from": starts,
-        "proposed_by": version.proposed_by,
     }
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import click
 
@@ -12,11 +14,11 @@ from ledger.application import CommissionLedger
 from ledger.cli.common import json_option, local_day, major, note, print_json, print_table, program_option
 from ledger.domain import restore
 from ledger.domain.payout_run import PayoutRunApproved, PayoutRunRejected, key_of
+from ledger.projections import invoices, programs
 from ledger.projections import payouts as rows
-from ledger.projections import programs
 from ledger.projections.payouts import PayoutRow
 from ledger.service import open_service
-from ledger.store.log import last_position
+from ledger.store.log import Rows, last_position
 from ledger.threeway import ThreeWay
 
 PAGE = 1000
@@ -101,9 +103,13 @@ def tell_if_blocked(ledger: CommissionLedger, program: str) -> None:
         )
 
 
-def payout_document(row: PayoutRow) -> dict[str, Any]:
-    """A payout as it stands."""
-    return row._asdict() | {"transfer_amount": row.transfer_amount}
+def payout_documents(cur: Rows, program_id: UUID, found: list[PayoutRow], now: datetime) -> list[dict[str, Any]]:
+    """Payouts as they stand, each with the credit notes that cancelled an invoice of it."""
+    notes = invoices.credit_notes(cur, program_id, ((row.payout_id, row.initiated_at) for row in found), now)
+    return [
+        row._asdict() | {"transfer_amount": row.transfer_amount, "credit_notes": notes.get(row.payout_id, [])}
+        for row in found
+    ]
 
 
 def print_run(run: dict[str, Any]) -> None:
@@ -163,6 +169,8 @@ def _print_payouts(found: Iterator[PayoutRow], zone: str) -> None:
             row.run_id,
             row.affiliate_id,
             row.currency,
+            # a star catches the eye where reversals since the cut left less than it says is owed
+            major(row.owed_amount, row.currency) + ("*" if row.owed_amount != row.amount else " "),
             major(row.amount, row.currency),
             major(row.transfer_amount, row.currency),
             row.status,
@@ -171,8 +179,10 @@ def _print_payouts(found: Iterator[PayoutRow], zone: str) -> None:
         )
         for row in found
     ]
-    headings = ("payout", "run", "affiliate", "", "amount", "transfer", "status", "invoice", "ended, or why")
-    print_table(headings, table, right=(4, 5))
+    headings = ("payout", "run", "affiliate", "", "owed ", "amount", "transfer", "status", "invoice", "ended, or why")
+    print_table(headings, table, right=(4, 5, 6))
+    if any("*" in row[4] for row in table):
+        click.echo("* owed at the cut; less is paid, because commissions were taken back since")
 
 
 @click.command("show")
@@ -190,8 +200,9 @@ def show(run_id: str, program: str, with_payouts: bool, with_left_out: bool, as_
         found = list(payruns.all_payouts(service.ledger, program, run_id)) if with_payouts else []
         with service.ledger.reading(program) as (cur, id_):
             zone = programs.state(cur, id_, program).zone
+            documents = payout_documents(cur, id_, found, service.ledger.clock()) if as_json else []
     if as_json:
-        more: dict[str, Any] = {"payouts": [payout_document(row) for row in found]} if with_payouts else {}
+        more: dict[str, Any] = {"payouts": documents} if with_payouts else {}
         if with_left_out:
             more["left_out"] = left_out
         print_json(document | more)
@@ -237,8 +248,9 @@ def list_(program: str, status: str | None, affiliate_id: str | None, as_json: b
         zone = programs.state(cur, id_, program).zone
         while some := rows.page(cur, id_, found[-1].payout_id if found else "", PAGE, status, affiliate_id):
             found += some
+        documents = payout_documents(cur, id_, found, service.ledger.clock()) if as_json else []
     if as_json:
-        print_json([payout_document(row) for row in found])
+        print_json(documents)
         return
     _print_payouts(iter(found), zone)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,8 @@ def _print_breaks(found: list[dict[str, Any]], status: str) -> None:
             one["break_id"],
             f"{one['age_days']}",
             one["owner"] or "-",
-            # of a line that names nothing the reference is its own id, which ends the break's
-            one["reference"] if one["reference"] != one["break_id"].rpartition(":")[2] else "-",
+            # a bank line that names no payout refers to itself
+            "-" if re.fullmatch(r"[0-9a-f]{40}|", one["reference"]) else one["reference"],
             *("-" if one[n] is None else major(one[n], one["currency"]) for n in ("expected_amount", "found_amount")),
             one["currency"],
             *(one[name] for name in settled),

@@ -35,6 +35,7 @@ from ledger.domain.tax import (
     TaxRule,
     TaxRulesState,
 )
+from ledger.projections import decisions
 from ledger.service import open_service
 from ledger.store.log import last_position
 
@@ -125,9 +126,10 @@ def rules_show(program: str, as_json: bool) -> None:
     with open_service() as service, reads.reading(service.ledger, program) as look:
         last_position(look.cur, look.program_id, "books")
         found = look.record(taxes.RULES_KEY)
+        trails = decisions.of_records(look.cur, look.program_id, [taxes.RULES_KEY])[taxes.RULES_KEY]
         now = service.ledger.clock()
     state: TaxRulesState = found.state if found else TaxRulesState()
-    versions = _versions(state, now)
+    versions = [one | decisions.who(trails, one["rules_version"]) for one in _versions(state, now)]
     if as_json:
         print_json(versions)
         return
@@ -136,7 +138,10 @@ def rules_show(program: str, as_json: bool) -> None:
     for one in versions:
         starts = one["effective_from"]
         when = f"from {starts.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if starts else "from its approval"
-        click.echo(f"version {one['rules_version']}: {one['status'].replace('_', ' ')}, {when}")
+        people = f"proposed by {one['proposed_by']}"
+        if one["decided_by"]:
+            people += f", approved by {one['decided_by']}"
+        click.echo(f"version {one['rules_version']}: {one['status'].replace('_', ' ')}, {when}; {people}")
         table = [
             (rule.country, rule.tax_status, _percent(rule.vat_bps), _percent(rule.withholding_bps), rule.note)
             for rule in one["rules"]
@@ -156,7 +161,7 @@ def _versions(state: TaxRulesState, now: datetime) -> list[dict[str, Any]]:
         for one in state.published
     ]
     if (proposed := state.proposed) is not None:
-        fields = ("rules_version", "effective_from", "rules", "proposed_by")
+        fields = ("rules_version", "effective_from", "rules")
         found.append({field: getattr(proposed, field) for field in fields} | {"status": "proposed"})
     return found
 

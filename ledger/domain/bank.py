@@ -139,8 +139,8 @@ class RecordBankLine(Command, frozen=True):
         return Needs(keys)
 
     def needs_then(self, view: View) -> Needs | None:
-        """The year's invoice numbers, and the break that the line may be."""
-        need = outcome_needs(view)
+        """The year's invoice numbers, the notice, and the break that the line may be."""
+        need = outcome_needs(view, self.end_to_end_id)
         need.streams += [breaks.key(breaks.id_of("bank", type_, self.line_id)) for type_ in breaks.BANK_TYPES]
         return need
 

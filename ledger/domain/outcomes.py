@@ -56,8 +56,8 @@ class DecidePayout(Command, frozen=True):
         return Needs([key(self.payout_id)])
 
     def needs_then(self, view: View) -> Needs | None:
-        """The year's invoice numbers."""
-        return payout.outcome_needs(view)
+        """The year's invoice numbers, and the notice."""
+        return payout.outcome_needs(view, self.payout_id)
 
     def decide(self, view: View) -> Decision:
         """One of PayoutSettled, PayoutFailed, PayoutReturned, PayoutUnknown. Raises NotFound, WrongState."""

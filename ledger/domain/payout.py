@@ -235,9 +235,15 @@ def invoice_year(view: View) -> int:
     return view.now.astimezone(ZoneInfo(view.program.zone)).year
 
 
-def outcome_needs(view: View) -> Needs:
-    """What an outcome's credit note or invoice is numbered by."""
-    return Needs([invoice_numbers.key(invoice_year(view))])
+def outcome_needs(view: View, payout_id: str) -> Needs:
+    """What an outcome's credit note or invoice is numbered by, and the notices that it may queue."""
+    told = [notice.key(notice_id(payout_id, what)) for what in ("payout_failed", "payout_returned") if payout_id]
+    return Needs([invoice_numbers.key(invoice_year(view)), *told])
+
+
+def notice_id(payout_id: str, what: str) -> str:
+    """The id of the notice of an outcome."""
+    return f"payout/{payout_id}/{what}"
 
 
 def settled(
@@ -298,5 +304,5 @@ def sent_back(
     facts: dict[str, str | int] = {
         "payout_id": p.payout_id, "amount": state.transfer_amount, "currency": p.currency,
     }  # fmt: skip
-    told = notice.queue(f"payout/{p.payout_id}/{what}", p.affiliate_id, what, facts)
+    told = notice.queue(notice_id(p.payout_id, what), p.affiliate_id, what, facts)
     return [note, told, (key(p.payout_id), event)]

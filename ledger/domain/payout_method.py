@@ -169,17 +169,9 @@ def fold(state: PayoutMethodState | None, event: Event) -> PayoutMethodState:
     if isinstance(event, PayoutMethodProposed):
         if state is None:
             state = PayoutMethodState(event.affiliate_id, event.currency)
-        state.versions.append(
-            MethodVersion(
-                event.method,
-                event.method_version,
-                event.minimum_amount,
-                event.details,
-                event.fingerprint,
-                None,
-                event.proposed_by,
-            )
-        )
+        e = event
+        new = MethodVersion(e.method, e.method_version, e.minimum_amount, e.details, e.fingerprint, None, e.proposed_by)
+        state.versions.append(new)
         return state
     assert state is not None
     named = getattr(event, "method_version", 0)
@@ -238,6 +230,12 @@ class ProposePayoutMethod(Command, frozen=True):
         """The payout method and its affiliate."""
         return Needs([key(self.affiliate_id, self.currency), affiliate.key(self.affiliate_id)])
 
+    def needs_then(self, view: View) -> Needs | None:
+        """The notice."""
+        state = payout_method(view, self.affiliate_id, self.currency)
+        number = len(state.versions) + 1 if state else 1
+        return Needs([notice.key(Which(self.affiliate_id, self.currency, number).notice_id("proposed"))])
+
     def decide(self, view: View) -> Decision:
         """PayoutMethodProposed and a notice. Raises NotFound, WrongState while another version waits for a person."""
         if view.affiliate(self.affiliate_id) is None:
@@ -292,8 +290,10 @@ class DecidePayoutMethod(Command, frozen=True):
             check_fingerprint(self.fingerprint)
 
     def needs(self) -> Needs:
-        """The payout method."""
-        return Needs([key(self.affiliate_id, self.currency)])
+        """The payout method, and the notice."""
+        what = "approved" if self.approve else "rejected"
+        told = Which(self.affiliate_id, self.currency, self.method_version).notice_id(what)
+        return Needs([key(self.affiliate_id, self.currency), notice.key(told)])
 
     def decide(self, view: View) -> Decision:
         """PayoutMethodApproved or PayoutMethodRejected, and a notice. Raises NotFound, WrongState, SamePerson."""
@@ -385,5 +385,8 @@ class Which(NamedTuple):
         facts: notice.Facts = {"currency": self.currency, "method": method, "method_version": self.method_version}
         if effective_from is not None:
             facts["effective_from"] = notice.instant_text(effective_from)
-        notice_id = f"payout_method/{self.affiliate_id}/{self.currency}/{self.method_version}/{what}"
-        return notice.queue(notice_id, self.affiliate_id, f"payout_method_{what}", facts)
+        return notice.queue(self.notice_id(what), self.affiliate_id, f"payout_method_{what}", facts)
+
+    def notice_id(self, what: str) -> str:
+        """The id of that notice."""
+        return f"payout_method/{self.affiliate_id}/{self.currency}/{self.method_version}/{what}"

@@ -13,7 +13,7 @@ from ledger.domain.dispute import UNDECIDED
 from ledger.domain.ids import stream_id
 from ledger.domain.period import KEY, StatementsIssued
 from ledger.domain.statement import Section
-from ledger.projections import disputes, payouts, periods
+from ledger.projections import disputes, invoices, payouts, periods
 from ledger.projections.periods import Cut, Issued
 from ledger.statements.presentation import OpenDispute, StatementPayout, YearMonth, owed
 from ledger.store import log
@@ -43,10 +43,15 @@ def open_disputes(cur: Rows, program_id: UUID, affiliate_id: str, period: str) -
     return sorted(found, key=lambda one: (one.position, one.line_no))
 
 
-def payouts_of(cur: Rows, program_id: UUID, affiliate_id: str, cut: Cut, zone: str) -> list[StatementPayout]:
+def payouts_of(
+    cur: Rows, program_id: UUID, affiliate_id: str, cut: Cut, zone: str, now: datetime
+) -> list[StatementPayout]:
     """The payouts that were initiated in a statement's period, as they stand now."""
     rows = payouts.initiated_between(cur, program_id, affiliate_id, cut.starts_at or _EVER, cut.ends_at)
     days = ZoneInfo(zone)
+    issued = invoices.credit_notes(cur, program_id, ((row.payout_id, row.initiated_at) for row in rows), now)
+    # a payout that was settled after all has a newer invoice, which nothing cancels
+    notes = {note.cancels: note.number for some in issued.values() for note in some}
     return [
         StatementPayout(
             amount=row.amount,
@@ -55,6 +60,7 @@ def payouts_of(cur: Rows, program_id: UUID, affiliate_id: str, cut: Cut, zone: s
             payout_id=row.payout_id,
             status=row.status,
             invoice_number=row.invoice_number,
+            credit_note_number=notes.get(row.invoice_number, ""),
             vat_amount=row.vat_amount,
             withholding_amount=row.withholding_amount,
         )

@@ -204,6 +204,8 @@ def _payouts(shown: Presentation) -> Table:
     invoices = any(payout.invoice_number for payout in shown.payouts)
     columns = [Column(word(key, language), long=key == "payout") for key in ("initiated_on", "payout", "status")]
     columns += [Column(word("invoice", language))] if invoices else []
+    notes = any(payout.credit_note_number for payout in shown.payouts)
+    columns += [Column(word("credit_note", language))] if notes else []
     columns += [Column(word(key, language), True) for key in ("net", "vat", "withholding")] if tax else []
     columns += [Column(word("transferred", language), True)]
     rows = []
@@ -214,6 +216,7 @@ def _payouts(shown: Presentation) -> Table:
             payout_status(payout.status, language),
         ]
         cells += [payout.invoice_number] if invoices else []
+        cells += [payout.credit_note_number] if notes else []
         if tax:
             parts = payout.amount, payout.vat_amount, -payout.withholding_amount
             cells += [numbers.number(part, payout.currency, language) if part else "" for part in parts]

@@ -32,7 +32,7 @@ class OpenDispute(Struct, frozen=True, kw_only=True):
 class StatementPayout(Struct, frozen=True, kw_only=True):
     """A payout of the period. amount: what left the payable balance; amount + vat_amount - withholding_amount is what
     was transferred; all minor units of currency. status: 'initiated', 'settled', 'failed', 'returned' or 'unknown';
-    invoice_number: of the self-billing invoice, '' for none."""
+    invoice_number: of the self-billing invoice, '' for none; credit_note_number: of the credit note that cancels it."""
 
     amount: int
     currency: str
@@ -40,6 +40,7 @@ class StatementPayout(Struct, frozen=True, kw_only=True):
     payout_id: str
     status: str
     invoice_number: str = ""
+    credit_note_number: str = ""
     vat_amount: int = 0
     withholding_amount: int = 0
 

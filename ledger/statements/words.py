@@ -88,6 +88,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {
     "payout": ("Payout", "Auszahlung", "Pagamento", "Выплата"),
     "status": ("Status", "Status", "Situação", "Статус"),
     "invoice": ("Invoice", "Gutschrift-Nr.", "Fatura", "Счёт"),
+    "credit_note": ("Credit note", "Storno-Nr.", "Nota de crédito", "Кредит-нота"),
     "vat": ("VAT", "USt.", "IVA", "НДС"),
     "withholding": ("Tax withheld", "Steuerabzug", "Imposto retido", "Удержанный налог"),
     "net": ("Net", "Netto", "Líquido", "Без налога"),

@@ -134,15 +134,17 @@ class _Summary:
         if not shown.payouts:
             self.text(word("no_payouts", language))
             return
-        self.headers("payout", "initiated_on", "status", "invoice", "net", "vat", "withholding", "transferred", left=4)
+        amounts = ("net", "vat", "withholding", "transferred")
+        self.headers("payout", "initiated_on", "status", "invoice", "credit_note", *amounts, left=5)
         for payout in shown.payouts:
             sheet, row, form = self._sheet, self._row, self._formats.money(payout.currency)
             sheet.write_string(row, 0, payout.payout_id)
             sheet.write_datetime(row, 1, payout.initiated_on, self._formats.day)
             sheet.write_string(row, 2, payout_status(payout.status, language))
             sheet.write_string(row, 3, payout.invoice_number)
+            sheet.write_string(row, 4, payout.credit_note_number)
             parts = payout.amount, payout.vat_amount, -payout.withholding_amount, payout.transferred
-            for column, amount in enumerate(parts, 4):
+            for column, amount in enumerate(parts, 5):
                 _write_money(sheet, row, column, amount, payout.currency, form)
             self._row += 1
 
