@@ -28,7 +28,8 @@ VERBS = """\
 The verbs of the `ledger` command, in short:
 
   records     program, offer, affiliate, key, postback-secret, payee, tax
-  lists       programs, offers, affiliates, exceptions, breaks, receivables, notices, jobs, periods, statements
+  lists       programs, offers, affiliates, exceptions, breaks, receivables, notices, jobs, periods, statements,
+              invoices, decisions
   books       import, approve-due, attribute-waiting, balances, trial-balance, rebuild
   a month     close, reissue, statement, write-statements, payouts, reconcile, break, tax-totals
   operating   demo, serve, worker, migrate, backup, restore, known-positions, bank-matched, bench
