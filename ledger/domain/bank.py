@@ -35,7 +35,7 @@ class BankLineRecorded(Event, frozen=True):
 
 
 class BankFeeBooked(Event, frozen=True):
-    """A charge of the bank that belongs to no payout."""
+    """A charge of the bank outside of a payout's settlement: a line of its own, or kept from what came back."""
 
     line_id: str
     amount: int

@@ -80,7 +80,8 @@ class InitiatePayouts(Command, frozen=True):
             p = state.proposed
             streams += (
                 affiliate.key(p.affiliate_id), payout_method.key(p.affiliate_id, p.currency),
-                notice.key(_notice_id(p.payout_id)), breaks.key(bank.early_debit_id(p.payout_id)),
+                notice.key(payout.notice_id(p.payout_id, "payout_initiated")),
+                breaks.key(bank.early_debit_id(p.payout_id)),
             )  # fmt: skip
             payables.append((p.affiliate_id, p.currency))
         return Needs(streams, payables=payables)
@@ -149,12 +150,8 @@ def _initiated(state: PayoutState, invoice_number: str, view: View) -> list[Draf
     facts: dict[str, str | int] = {
         "payout_id": p.payout_id, "amount": state.transfer_amount, "currency": p.currency,
     }  # fmt: skip
-    told = notice.queue(_notice_id(p.payout_id), p.affiliate_id, "payout_initiated", facts)
+    told = notice.queue(payout.notice_id(p.payout_id, "payout_initiated"), p.affiliate_id, "payout_initiated", facts)
     return [(payout.key(p.payout_id), event), told]
-
-
-def _notice_id(payout_id: str) -> str:
-    return f"payout/{payout_id}/initiated"
 
 
 class FinishInitiation(Command, frozen=True):

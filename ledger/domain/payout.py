@@ -242,7 +242,7 @@ def outcome_needs(view: View, payout_id: str) -> Needs:
 
 
 def notice_id(payout_id: str, what: str) -> str:
-    """The id of the notice of an outcome."""
+    """The id of a payout's notice. what: its template."""
     return f"payout/{payout_id}/{what}"
 
 
