@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ledger.batches import MOST_IN_A_HURRY, PATIENCE_SECONDS, Outcome, retryable
+from ledger import batches
+from ledger.batches import MOST_IN_A_HURRY, Outcome, retryable
 from ledger.desk import Meta
 from ledger.domain.click import ClickRecorded, RecordClick, key
 from ledger.domain.errors import DiffersFromOriginal, Unavailable
@@ -42,13 +43,13 @@ class ClickWriter:
         """Record a batch in one transaction. A click that differs from an earlier one of its id is refused alone.
         Raises Unavailable."""
         arrived = time.monotonic()
-        deadline = arrived + PATIENCE_SECONDS
+        deadline = arrived + batches.PATIENCE_SECONDS
         # Made before the first attempt: when its COMMIT's reply is lost, the next one must find the same clicks.
         click_ids = [
             c.click_id or self._secrets.sign_click(self.program_id, c.affiliate_id, c.offer_id, c.occurred_at)
             for c in clicks
         ]
-        if not self._lock.acquire(timeout=PATIENCE_SECONDS):
+        if not self._lock.acquire(timeout=batches.PATIENCE_SECONDS):
             raise Unavailable()
         try:
             if self._failed_at > arrived:

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from psycopg.rows import TupleRow
 
+from ledger import batches
 from ledger.application import CommissionLedger
-from ledger.batches import PATIENCE_SECONDS
 from ledger.domain import conversion, exceptions
 from ledger.domain.event import Recorded
 from ledger.domain.exceptions import ExceptionState
@@ -33,7 +33,7 @@ def fetch(pool: Pool, query: LiteralString, params: Mapping[str, Any]) -> list[T
     """The rows of one statement, which is a transaction of its own: one round trip instead of three."""
     with pool.connection() as conn:
         conn.autocommit = True
-        conn.deadline = time.monotonic() + PATIENCE_SECONDS
+        conn.deadline = time.monotonic() + batches.PATIENCE_SECONDS
         try:
             return conn.execute(query, params).fetchall()
         finally:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
+from ledger import batches
 from ledger.store import database as store
 from ledger.store.embedded import EmbeddedServer
 from ledger.store.migrate import migrate
@@ -33,6 +34,14 @@ settings.load_profile("ci")
 
 TEMPLATE = "ledger_template"
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is slow for a moment is no failure here: only tests of the patience itself (marked `impatient`)
+    keep the one that a caller of the service gets."""
+    if request.node.get_closest_marker("impatient") is None:
+        monkeypatch.setattr(batches, "PATIENCE_SECONDS", 30.0)
 
 
 @contextmanager

@@ -184,6 +184,7 @@ def test_other_bodies_and_other_keys_are_refused(world: World) -> None:
     assert world.log() == []
 
 
+@pytest.mark.impatient
 def test_while_somebody_else_holds_the_log_every_sender_hears_503_in_time(world: World) -> None:
     """Those who queue up behind a sender that waits in vain do not wait in vain after it: two seconds, for each."""
     waits: list[tuple[int, str, float]] = []

@@ -32,6 +32,8 @@ from ledger.store.database import Database
 from ledger.store.embedded import EmbeddedServer
 from ledger.store.migrate import migrate
 
+pytestmark = pytest.mark.impatient
+
 CHECKOUT = Path(__file__).parents[1]
 PREFIX = "/v1/programs/shop"
 SAYS_503_WITHIN = 2.0  # seconds
