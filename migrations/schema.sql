@@ -56,6 +56,17 @@ BEGIN
     RETURN NEW;
 END $$;
 
+CREATE TABLE public.affiliate_trees (
+    program_id uuid NOT NULL,
+    affiliate_id text NOT NULL,
+    "position" bigint NOT NULL,
+    size bigint NOT NULL,
+    root bytea NOT NULL,
+    roots bytea NOT NULL,
+    CONSTRAINT affiliate_trees_root_check CHECK ((length(root) = 32)),
+    CONSTRAINT affiliate_trees_size_check CHECK ((size >= 1))
+);
+
 CREATE TABLE public.api_keys (
     program_id uuid NOT NULL,
     key_id text NOT NULL,
@@ -124,6 +135,18 @@ CREATE TABLE public.carried_lines (
     version integer NOT NULL,
     "position" bigint NOT NULL,
     line_no smallint NOT NULL
+);
+
+CREATE TABLE public.checkpoints (
+    program_id uuid NOT NULL,
+    log text NOT NULL,
+    size bigint NOT NULL,
+    root bytea NOT NULL,
+    note text NOT NULL,
+    sealed_at timestamp with time zone NOT NULL,
+    CONSTRAINT checkpoints_log_check CHECK ((log = ANY (ARRAY['books'::text, 'traffic'::text]))),
+    CONSTRAINT checkpoints_root_check CHECK ((length(root) = 32)),
+    CONSTRAINT checkpoints_size_check CHECK ((size >= 1))
 );
 
 CREATE TABLE public.conversions (
@@ -361,11 +384,30 @@ CREATE TABLE public.programs (
     opened_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE public.publications (
+    program_id uuid NOT NULL,
+    log text NOT NULL,
+    witness text NOT NULL,
+    size bigint NOT NULL,
+    cosignatures text NOT NULL,
+    published_at timestamp with time zone NOT NULL,
+    CONSTRAINT publications_log_check CHECK ((log = ANY (ARRAY['books'::text, 'traffic'::text])))
+);
+
 CREATE TABLE public.schema_migrations (
     version integer NOT NULL,
     name text NOT NULL,
     sha256 text NOT NULL,
     applied_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.sealing_keys (
+    program_id uuid NOT NULL,
+    log text NOT NULL,
+    verifier_key text NOT NULL,
+    first_size bigint NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    CONSTRAINT sealing_keys_log_check CHECK ((log = ANY (ARRAY['books'::text, 'traffic'::text])))
 );
 
 CREATE TABLE public.statements (
@@ -379,6 +421,18 @@ CREATE TABLE public.statements (
     hash text NOT NULL,
     "position" bigint NOT NULL,
     CONSTRAINT statements_hash_check CHECK ((length(hash) = 64))
+);
+
+CREATE TABLE public.tiles (
+    program_id uuid NOT NULL,
+    log text NOT NULL,
+    level smallint NOT NULL,
+    tile_index bigint NOT NULL,
+    hashes bytea NOT NULL,
+    CONSTRAINT tiles_hashes_check CHECK ((length(hashes) = 8192)),
+    CONSTRAINT tiles_level_check CHECK ((level >= 0)),
+    CONSTRAINT tiles_log_check CHECK ((log = ANY (ARRAY['books'::text, 'traffic'::text]))),
+    CONSTRAINT tiles_tile_index_check CHECK ((tile_index >= 0))
 );
 
 CREATE TABLE public.touches (
@@ -457,6 +511,9 @@ CREATE TABLE vault.subject_keys (
     created_at timestamp with time zone NOT NULL
 );
 
+ALTER TABLE ONLY public.affiliate_trees
+    ADD CONSTRAINT affiliate_trees_pkey PRIMARY KEY (program_id, affiliate_id, "position");
+
 ALTER TABLE ONLY public.api_keys
     ADD CONSTRAINT api_keys_pkey PRIMARY KEY (program_id, key_id);
 
@@ -474,6 +531,9 @@ ALTER TABLE ONLY public.book_events
 
 ALTER TABLE ONLY public.carried_lines
     ADD CONSTRAINT carried_lines_pkey PRIMARY KEY (program_id, period, version, "position", line_no);
+
+ALTER TABLE ONLY public.checkpoints
+    ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (program_id, log, size);
 
 ALTER TABLE ONLY public.conversions
     ADD CONSTRAINT conversions_pkey PRIMARY KEY (program_id, originator_id);
@@ -526,11 +586,20 @@ ALTER TABLE ONLY public.periods
 ALTER TABLE ONLY public.programs
     ADD CONSTRAINT programs_pkey PRIMARY KEY (program_id);
 
+ALTER TABLE ONLY public.publications
+    ADD CONSTRAINT publications_pkey PRIMARY KEY (program_id, log, witness, size);
+
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
+ALTER TABLE ONLY public.sealing_keys
+    ADD CONSTRAINT sealing_keys_pkey PRIMARY KEY (program_id, log, verifier_key);
+
 ALTER TABLE ONLY public.statements
     ADD CONSTRAINT statements_pkey PRIMARY KEY (program_id, affiliate_id, period, version);
+
+ALTER TABLE ONLY public.tiles
+    ADD CONSTRAINT tiles_pkey PRIMARY KEY (program_id, log, level, tile_index);
 
 ALTER TABLE ONLY public.touches
     ADD CONSTRAINT touches_pkey PRIMARY KEY (program_id, customer_id, occurred_at, "position");
@@ -590,6 +659,14 @@ CREATE TRIGGER book_events_keep BEFORE TRUNCATE ON public.book_events FOR EACH S
 
 ALTER TABLE public.book_events ENABLE ALWAYS TRIGGER book_events_keep;
 
+CREATE TRIGGER checkpoints_append_only BEFORE DELETE OR UPDATE ON public.checkpoints FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.checkpoints ENABLE ALWAYS TRIGGER checkpoints_append_only;
+
+CREATE TRIGGER checkpoints_keep BEFORE TRUNCATE ON public.checkpoints FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.checkpoints ENABLE ALWAYS TRIGGER checkpoints_keep;
+
 CREATE TRIGGER job_leases_only_rise BEFORE UPDATE ON public.job_leases FOR EACH ROW EXECUTE FUNCTION public.refuse_lower_fence();
 
 CREATE TRIGGER job_runs_end_once BEFORE UPDATE ON public.job_runs FOR EACH ROW EXECUTE FUNCTION public.refuse_change_of_ended_run();
@@ -606,6 +683,26 @@ CREATE TRIGGER journal_live_lines BEFORE DELETE ON public.journal FOR EACH ROW E
 
 ALTER TABLE public.journal ENABLE ALWAYS TRIGGER journal_live_lines;
 
+CREATE TRIGGER publications_append_only BEFORE DELETE OR UPDATE ON public.publications FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.publications ENABLE ALWAYS TRIGGER publications_append_only;
+
+CREATE TRIGGER sealing_keys_append_only BEFORE DELETE OR UPDATE ON public.sealing_keys FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.sealing_keys ENABLE ALWAYS TRIGGER sealing_keys_append_only;
+
+CREATE TRIGGER sealing_keys_keep BEFORE TRUNCATE ON public.sealing_keys FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.sealing_keys ENABLE ALWAYS TRIGGER sealing_keys_keep;
+
+CREATE TRIGGER tiles_append_only BEFORE DELETE OR UPDATE ON public.tiles FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.tiles ENABLE ALWAYS TRIGGER tiles_append_only;
+
+CREATE TRIGGER tiles_keep BEFORE TRUNCATE ON public.tiles FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.tiles ENABLE ALWAYS TRIGGER tiles_keep;
+
 CREATE TRIGGER traffic_events_append_only BEFORE DELETE OR UPDATE ON public.traffic_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 ALTER TABLE public.traffic_events ENABLE ALWAYS TRIGGER traffic_events_append_only;
@@ -617,6 +714,8 @@ ALTER TABLE public.traffic_events ENABLE ALWAYS TRIGGER traffic_events_keep;
 GRANT USAGE ON SCHEMA reader TO ledger_reader;
 
 GRANT USAGE ON SCHEMA vault TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.affiliate_trees TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.api_keys TO ledger_app;
 
@@ -633,6 +732,8 @@ GRANT SELECT,INSERT ON TABLE public.bank_lines TO ledger_app;
 GRANT SELECT,INSERT ON TABLE public.book_events TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.carried_lines TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.checkpoints TO ledger_app;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.conversions TO ledger_app;
 
@@ -722,10 +823,16 @@ GRANT UPDATE(line_count) ON TABLE public.periods TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.programs TO ledger_app;
 
+GRANT SELECT,INSERT ON TABLE public.publications TO ledger_app;
+
 GRANT SELECT ON TABLE public.schema_migrations TO ledger_app;
 GRANT SELECT ON TABLE public.schema_migrations TO ledger_reader;
 
+GRANT SELECT,INSERT ON TABLE public.sealing_keys TO ledger_app;
+
 GRANT SELECT,INSERT ON TABLE public.statements TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.tiles TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.touches TO ledger_app;
 

@@ -1,6 +1,5 @@
-"""A second opinion on the books: the table of DESIGN, section 6, written down once more, on purpose naively.
-
-It knows topics and JSON and nothing else of the ledger: not its events, not its postings, not its rounding.
+"""A second opinion on the books, from topics and JSON alone: the auditor's postings (ledger/audit/naive.py), and the
+prices, payouts and invoices, written down once more without the ledger's events and rounding.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from support import PROGRAM, Logged, read_log
 
 from ledger.application import CommissionLedger
+from ledger.audit import naive
 from ledger.projections import books
 
 Balances = dict[tuple[str, str], int]
@@ -33,66 +33,11 @@ class Line(NamedTuple):
 
 
 def lines(log: Iterable[Logged]) -> list[Line]:
-    """Every transfer of a log."""
-    found = []
-    for row in log:
-        if row.topic.startswith("Payout") or row.topic == "BankFeeBooked":
-            found += payout_lines(row)
-            continue
-        e = row.state
-        owed = f"liability:{e.get('affiliate_id')}:"
-        pair = None
-        at = e.get("effective_at")
-        if row.topic == "CommissionAccrued":
-            pair = ("expense:commission", owed + ("held" if e.get("held") else "pending"))
-            at = e["occurred_at"]
-        elif row.topic == "ConversionHeld":
-            pair = (owed + "pending", owed + "held")
-        elif row.topic == "ConversionReleased":
-            pair = (owed + "held", owed + "pending")
-        elif row.topic == "ConversionApproved":
-            pair = (owed + "pending", owed + "payable")
-        elif row.topic == "ConversionRejected":
-            pair = (owed + ("held" if e.get("was_held") else "pending"), "expense:commission")
-        elif row.topic == "ConversionReversed" and e["bucket"] != "none":
-            pair = (owed + e["bucket"], "expense:commission")
-        elif row.topic == "AdjustmentPosted":
-            pair = ("expense:adjustment", owed + "payable")
-            if e["amount"] < 0:
-                pair = (pair[1], pair[0])
-        if pair and e["amount"]:
-            assert at is not None
-            amount = abs(e["amount"])
-            found.append(Line(row.position, *pair, amount, e["currency"], datetime.fromisoformat(at)))
-    return found
-
-
-def payout_lines(row: Logged) -> list[Line]:
-    """The transfers of a payout's event: commission, VAT on top, withholding taken off, and the bank's fee."""
-    e = row.state
-    owed, paid = f"liability:{e.get('affiliate_id')}:", f"asset:bank:{e.get('affiliate_id')}"
-    payable, on_its_way = owed + "payable", owed + "in_transit"
-    moves: list[tuple[str, str, int]] = []
-    leaves = row.topic == "PayoutInitiated" or (row.topic == "PayoutSettled" and e.get("after_failure"))
-    if leaves:
-        gross = e["amount"] if row.topic == "PayoutInitiated" else e["gross_amount"]
-        moves.append((payable, on_its_way, gross))
-        moves.append(("tax:vat", on_its_way, e.get("vat_amount", 0)))
-        moves.append((on_its_way, "tax:withholding", e.get("withholding_amount", 0)))
-    if row.topic == "PayoutSettled":
-        moves.append((on_its_way, paid, e["amount"]))
-        moves.append(("expense:bank_fee", "asset:bank", e.get("fee_amount", 0)))
-    if row.topic in ("PayoutFailed", "PayoutReturned"):
-        place = on_its_way if row.topic == "PayoutFailed" else paid
-        moves.append((place, payable, e["amount"]))
-        moves.append((place, "tax:vat", e.get("vat_amount", 0)))
-        moves.append(("tax:withholding", place, e.get("withholding_amount", 0)))
-    if row.topic == "BankFeeBooked":
-        moves.append(("expense:bank_fee", "asset:bank", e["amount"]))
+    """Every transfer of a log, by the auditor's rules."""
     return [
-        Line(row.position, debit, credit, amount, e["currency"], datetime.fromisoformat(e["effective_at"]))
-        for debit, credit, amount in moves
-        if amount
+        Line(row.position, t.debit, t.credit, t.amount, t.currency, datetime.fromisoformat(t.effective_at))
+        for row in log
+        for t in naive.transfers(row.topic, row.state)
     ]
 
 

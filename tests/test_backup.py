@@ -14,10 +14,10 @@ import pytest
 from backup_world import CANARY, World, bring_back, env_of, shim, start, wait_for
 from support import MASTER_KEY, by
 
+from ledger.audit.merkle import CompactRange
 from ledger.backup.manifest import BackupRefused
 from ledger.backup.restoring import Choice, restore
 from ledger.backup.taking import take_backup
-from ledger.backup.tree import TreeHead
 from ledger.store.embedded import EmbeddedServer
 
 
@@ -70,7 +70,7 @@ def naive_root(leaves: list[bytes]) -> bytes:
 
 def test_the_root_is_that_of_the_rfc() -> None:
     """For every number of leaves to 40, and for none."""
-    tree, leaves = TreeHead(), []
+    tree, leaves = CompactRange(), []
     for n in range(41):
         assert tree.root() == naive_root(leaves)
         leaves.append(hashlib.sha256(b"\x00%d" % n).digest())

@@ -14,7 +14,7 @@ import psycopg
 from msgspec import Struct
 
 from ledger import sql
-from ledger.backup.tree import TreeHead
+from ledger.audit.merkle import CompactRange
 from ledger.store.log import TABLES
 
 FORMAT = 1
@@ -94,7 +94,7 @@ def counts(conn: Connection, program_id: UUID) -> dict[str, int]:
 
 
 def _end(conn: Connection, program_id: UUID, program: str, log: str, progress: Progress) -> LogEnd:
-    tree, position, leaf = TreeHead(), 0, b""
+    tree, position, leaf = CompactRange(), 0, b""
     for position, leaf in stream(conn, QUERIES[f"select_leaves_of_{log}"], program_id):
         tree.add(bytes(leaf))
         if position % ROWS_AT_ONCE == 0:

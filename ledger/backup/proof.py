@@ -7,9 +7,9 @@ from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 
+from ledger.audit.merkle import CompactRange
 from ledger.backup import manifest
 from ledger.backup.manifest import QUERIES, BackupRefused, Connection, LogEnd, Manifest, ProgramState, Progress
-from ledger.backup.tree import TreeHead
 from ledger.projections.rebuild import clear_old_generations, rebuild
 from ledger.store import codec, log
 from ledger.store.database import Pool
@@ -40,7 +40,7 @@ def _prove_log(conn: Connection, program: ProgramState, name: str, progress: Pro
     said = program.logs.get(name)
     if said is None:
         raise BackupRefused(f"{where}: the manifest does not say where this log ends")
-    id_, tree, position, leaf = program.program_id, TreeHead(), 0, b""
+    id_, tree, position, leaf = program.program_id, CompactRange(), 0, b""
     for row in manifest.stream(conn, QUERIES[f"select_rows_of_{name}"], id_):
         position += 1
         if row[0] != position:
