@@ -15,11 +15,13 @@ from api import (
     breaks,
     conversions,
     disputes,
+    erasures,
     errors,
     events,
     exceptions,
     jobs,
     keys,
+    log,
     metrics,
     notices,
     offers,
@@ -32,17 +34,21 @@ from api import (
     periods,
     postback,
     receivables,
+    reports,
     requests,
     restores,
     startup,
+    statement_proofs,
     statements,
     tax_years,
     taxes,
+    timelines,
     tracking,
 )
 from api.auth import Authenticator
 from api.body import NDJSON_LIMIT
 from ledger.application import CommissionLedger
+from ledger.service import erased_subjects_file
 
 PREFIX = "/v1/programs/<slug:program>"
 RESOURCES = (
@@ -53,6 +59,7 @@ RESOURCES = (
     books,
     exceptions,
     events,
+    log,
     jobs,
     keys,
     tracking,
@@ -68,8 +75,12 @@ RESOURCES = (
     restores,
     periods,
     statements,
+    statement_proofs,
     tax_years,
     auditing,
+    erasures,
+    timelines,
+    reports,
 )
 
 
@@ -81,7 +92,8 @@ class _Service(Flask):
 
 def create_app(ledger: CommissionLedger | None = None, config: Mapping[str, Any] | None = None) -> Flask:
     """The service. Without a ledger one is opened from the environment (DATABASE_URL or LEDGER_HOME, and the master
-    key); config overrides Flask's settings, and LOG_REQUESTS (default True). Raises what opening raises, but not for
+    key); config overrides Flask's settings, LOG_REQUESTS (default True) and, with a ledger,
+    ERASED_SUBJECTS_FILE (default: none). Raises what opening raises, but not for
     a database that is down: the service starts, answers 503, and recovers."""
     app = _Service("api", static_folder=None)
     app.config.from_mapping(MAX_CONTENT_LENGTH=NDJSON_LIMIT, LOG_REQUESTS=True, PROPAGATE_EXCEPTIONS=False)
@@ -90,6 +102,8 @@ def create_app(ledger: CommissionLedger | None = None, config: Mapping[str, Any]
     if ledger is None:
         ledger, looked = startup.open_ledger()
     app.extensions["ledger"], app.extensions["preflight"] = ledger, looked
+    erased_file = app.config.get("ERASED_SUBJECTS_FILE") if looked is None else erased_subjects_file()
+    app.extensions["erased_subjects_file"] = erased_file
     app.extensions["authenticator"] = Authenticator(ledger)
     paths.register(app)
     errors.register(app)

@@ -10,7 +10,7 @@ from ledger.domain.access import ROLES
 ADMIN, INGEST, MAKER, CHECKER, AUDITOR, AFFILIATE = ROLES
 
 _STAFF = (ADMIN, MAKER, CHECKER, AUDITOR)
-# operation id → the roles that may; 'affiliate' always means: of its own affiliate only.
+# operation id → the roles that may; 'affiliate' means, but for OF_THE_PROGRAM: of its own affiliate only.
 ACCESS: Final[dict[str, tuple[str, ...]]] = {
     # affiliates
     "enrolAffiliate": (ADMIN,),
@@ -23,6 +23,7 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "getBalance": (*_STAFF, AFFILIATE),
     "listEntries": (*_STAFF, AFFILIATE),
     "getCreditedConversion": (*_STAFF, AFFILIATE),
+    "getAffiliateTimeline": (*_STAFF, AFFILIATE),
     # offers, terms, coupons
     "putOffer": (ADMIN,),
     "listOffers": _STAFF,
@@ -38,6 +39,7 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "recordConversions": (INGEST,),
     "recordReversal": (INGEST,),
     "getConversion": (*_STAFF, INGEST),
+    "getConversionTimeline": _STAFF,
     # decisions about money
     "holdConversion": (MAKER,),
     "releaseConversion": (MAKER,),
@@ -87,6 +89,7 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "getRunReconciliation": _STAFF,
     "listPayouts": _STAFF,
     "getPayout": _STAFF,
+    "getPayoutTimeline": _STAFF,
     "listAffiliatePayouts": (*_STAFF, AFFILIATE),
     "settlePayout": (MAKER,),
     "failPayout": (MAKER,),
@@ -106,6 +109,12 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "approveTaxRules": (CHECKER,),
     "rejectTaxRules": (CHECKER,),
     "listNotices": (*_STAFF, AFFILIATE),
+    # personal data
+    "proposeErasure": (ADMIN, MAKER),
+    "listErasures": _STAFF,
+    "getErasure": _STAFF,
+    "approveErasure": (ADMIN, CHECKER),
+    "rejectErasure": (ADMIN, CHECKER),
     # periods and statements
     "closePeriod": (MAKER,),
     "reissuePeriod": (MAKER,),
@@ -114,17 +123,32 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "listStatements": (*_STAFF, AFFILIATE),
     "getStatement": (*_STAFF, AFFILIATE),
     "compareStatements": (*_STAFF, AFFILIATE),
+    "getStatementProof": (*_STAFF, AFFILIATE),
     "getTaxYear": (MAKER, CHECKER, AUDITOR),
     "listInvoices": (MAKER, CHECKER, AUDITOR),
+    # the sealed logs
+    "getCheckpoint": ROLES,
+    "getCheckpointOfSize": ROLES,
+    "listVerifierKeys": ROLES,
+    "getInclusionProof": ROLES,
+    "getConsistencyProof": ROLES,
+    "getTile": (*_STAFF, INGEST),
+    "getEntryBundle": (AUDITOR,),
     # the log and the keys
     "listEvents": (AUDITOR,),
     "listDecisions": (ADMIN, CHECKER, AUDITOR),
     "listJobRuns": _STAFF,
+    "listReports": (ADMIN, CHECKER, AUDITOR),
+    "getReport": (ADMIN, CHECKER, AUDITOR),
     "issueKey": (ADMIN,),
     "listKeys": (ADMIN, AUDITOR),
     "rotateKey": (ADMIN, INGEST, MAKER, CHECKER, AUDITOR),
     "revokeKey": (ADMIN,),
 }
+# What an affiliate may ask although it is about the whole program: it says nothing of any affiliate.
+OF_THE_PROGRAM: Final = frozenset(
+    ("getCheckpoint", "getCheckpointOfSize", "listVerifierKeys", "getInclusionProof", "getConsistencyProof")
+)
 # Without a key: a link that visitors follow, and postbacks, which are signed instead.
 PUBLIC: Final[tuple[str, ...]] = ("followTrackingLink", "recordPostback", "recordPostbackByPost")
 
@@ -146,7 +170,7 @@ def as_markdown() -> str:
         "|---|" + ":-:|" * len(ROLES),
     ]
     for operation_id, roles in ACCESS.items():
-        cells = [_cell(role, roles) for role in ROLES]
+        cells = [_cell(role, roles, operation_id) for role in ROLES]
         lines.append(f"| `{operation_id}` | " + " | ".join(cells) + " |")
     lines += [
         "",
@@ -157,11 +181,11 @@ def as_markdown() -> str:
         "tax number in full to the affiliate itself. Bank details are shown masked to everybody; only a rendered",
         "payout file has them in full.",
         "",
-        "Two people: whoever proposed an adjustment, terms that reach back, a payout method, a payout run or tax rules",
-        "cannot also decide it, whatever their role (403); nobody issues a key to themselves, and only its holder",
-        "rotates a key (403). Names that differ only in case or in `.`, `_` and `-` are one person. Whoever issues",
-        "keys to others must be trusted not to use them: every key's issuer stands in the log and in `listKeys`, for",
-        "auditors to compare.",
+        "Two people: whoever proposed an adjustment, terms that reach back, a payout method, a payout run, tax rules",
+        "or an erasure cannot also decide it, whatever their role (403); nobody issues a key to themselves, and only",
+        "its holder rotates a key (403). Names that differ only in case or in `.`, `_` and `-` are one person. Whoever",
+        "issues keys to others must be trusted not to use them: every key's issuer stands in the log and in",
+        "`listKeys`, for auditors to compare.",
         "",
         "Without a key: " + ", ".join(f"`{name}`" for name in PUBLIC) + " (tracking links are",
         "limited in rate, postbacks are signed), `/` (which leads to `/docs`), `/healthz`, `/readyz`, `/docs` and",
@@ -171,10 +195,10 @@ def as_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(role: str, roles: tuple[str, ...]) -> str:
+def _cell(role: str, roles: tuple[str, ...], operation_id: str) -> str:
     if role not in roles:
         return ""
-    return "own" if role == AFFILIATE else "✓"
+    return "own" if role == AFFILIATE and operation_id not in OF_THE_PROGRAM else "✓"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from flask import current_app, g, request
 from psycopg.rows import TupleRow
 
 from api import openapi
-from api.access import ACCESS, AFFILIATE, PUBLIC
+from api.access import ACCESS, AFFILIATE, OF_THE_PROGRAM, PUBLIC
 from api.body import NDJSON
 from api.errors import NO_SUCH_RECORD, Problem
 from ledger import reads
@@ -148,6 +148,7 @@ def operation(
     """
     roles = ACCESS[operation_id]
     allowed = frozenset(roles)
+    of_the_program = operation_id in OF_THE_PROGRAM
 
     def decorate(view: View) -> View:
         @wraps(view)
@@ -157,7 +158,8 @@ def operation(
             g.caller = caller
             if caller.role not in allowed:
                 raise Problem(403, f"A key of the role {caller.role} may not do this.")
-            if caller.role == AFFILIATE and parameters.get("affiliate_id") != caller.affiliate_id:
+            own = of_the_program or parameters.get("affiliate_id") == caller.affiliate_id
+            if caller.role == AFFILIATE and not own:
                 raise Problem(404, NO_SUCH_RECORD)
             return view(caller, **parameters)
 

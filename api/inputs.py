@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from msgspec import Meta
-from msgspec.structs import force_setattr
 
 from ledger.domain.conversion import Item
 from ledger.domain.event import Instant
@@ -41,10 +40,3 @@ class ConversionInput(RecordConversion, frozen=True, kw_only=True, forbid_unknow
     channel: ExternalId | None = None
     country: ExternalId | None = None
     items: Annotated[list[ItemInput], Meta(max_length=500)] = []  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.items:
-            # as the domain stores and compares them
-            plain = [Item(one.sku, one.quantity, one.amount, one.category) for one in self.items]
-            force_setattr(self, "items", plain)

@@ -9,6 +9,8 @@ from flask import Flask
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import BaseConverter, IntegerConverter
 
+from ledger.audit.merkle import TILE_WIDTH, Tile
+
 
 class SlugConverter(BaseConverter):
     """A program, affiliate or offer."""
@@ -26,6 +28,40 @@ class CurrencyConverter(BaseConverter):
     """A currency, by its ISO 4217 code."""
 
     regex = r"[A-Z]{3}"
+
+
+class LogConverter(BaseConverter):
+    """One of a program's logs."""
+
+    regex = "books|traffic"
+
+
+class PositionConverter(IntegerConverter):
+    """A position of a log, or how many events it has."""
+
+    regex = r"[1-9]\d{0,17}"
+
+
+class LevelConverter(IntegerConverter):
+    """A level of tiles."""
+
+    regex = r"[0-7]"
+
+
+class TileConverter(BaseConverter):
+    """A tile's number and width (C2SP tlog-tiles): three digits a part, all but the last with an x before them, and
+    .p/W behind one that is not complete. Comes as a tile of level 0."""
+
+    part_isolating = False
+    regex = r"(?:x\d{3}/){0,5}\d{3}(?:\.p/[1-9]\d{0,2})?"
+
+    def to_python(self, value: str) -> Tile:
+        """Raises NotFound for what no tile is called."""
+        number, _, width = value.partition(".p/")
+        found = Tile(0, int(number.replace("x", "").replace("/", "")), int(width or TILE_WIDTH))
+        if found.path() != f"0/{value}":
+            raise NotFound()
+        return found
 
 
 class ExternalIdConverter(BaseConverter):
@@ -58,6 +94,10 @@ def register(app: Flask) -> None:
         "slug": SlugConverter,
         "version": VersionConverter,
         "currency": CurrencyConverter,
+        "log": LogConverter,
+        "position": PositionConverter,
+        "level": LevelConverter,
+        "tile": TileConverter,
         "ext": ExternalIdConverter,
         "record": RecordKeyConverter,
     }
@@ -74,6 +114,10 @@ def schemas() -> list[tuple[type[BaseConverter], Any]]:
         (SlugConverter, lambda _: slug),
         (VersionConverter, lambda _: {"type": "integer", "minimum": 1, "maximum": 999_999_999}),
         (CurrencyConverter, lambda _: {"type": "string", "pattern": "^[A-Z]{3}$"}),
+        (LogConverter, lambda _: {"type": "string", "enum": ["books", "traffic"]}),
+        (PositionConverter, lambda _: {"type": "integer", "minimum": 1, "maximum": 10**18 - 1}),
+        (LevelConverter, lambda _: {"type": "integer", "minimum": 0, "maximum": 7}),
+        (TileConverter, lambda _: {"type": "string", "pattern": f"^{TileConverter.regex}$"}),
         (ExternalIdConverter, lambda _: external),
         (RecordKeyConverter, lambda _: record),
     ]

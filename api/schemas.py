@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from ledger.domain import breaks, dispute
+from ledger.domain import breaks, dispute, erasure
 from ledger.domain.access import ROLES
 from ledger.domain.adjustment import KINDS
 from ledger.domain.errors import InvalidInput
@@ -228,6 +228,26 @@ class Resolution(Strict):
 
     action = fields.String(required=True, validate=validate.OneOf(("retry", "dismiss")))
     reason = text(2000, load_default="")
+
+
+class ErasuresPage(Page):
+    """Erasures, all or of a status."""
+
+    status = fields.String(load_default=None, validate=validate.OneOf(erasure.STATUSES))
+
+
+class ErasureBody(Strict):
+    """Whose key is to be destroyed, affiliate:ID or traffic:YYYY-MM, and on which ground; final once approved."""
+
+    subject = fields.String(
+        required=True,
+        validate=validate.Regexp(
+            erasure.SUBJECT_PATTERN.replace("$", r"\Z"),
+            error="Must be affiliate:ID, or traffic:YYYY-MM for the clicks of a month.",
+        ),
+        metadata={"pattern": erasure.SUBJECT_PATTERN},
+    )
+    ground = fields.String(required=True, validate=validate.OneOf(erasure.GROUNDS))
 
 
 class BreaksPage(Page):

@@ -20,6 +20,7 @@ SUBJECTS = {
     "http-balance": "benchmarks.http_balance",
     "memory": "benchmarks.memory",
     "closing": "benchmarks.closing",
+    "sealing": "benchmarks.sealing",
 }
 RUNS = 5
 

@@ -16,6 +16,7 @@ from ledger import batches
 from ledger.batches import MOST_IN_A_HURRY, Outcome, retryable
 from ledger.desk import Meta
 from ledger.domain.click import ClickRecorded, RecordClick, key
+from ledger.domain.erasure import ERASED
 from ledger.domain.errors import DiffersFromOriginal, Unavailable
 from ledger.domain.event import Answer
 from ledger.domain.ids import program_id, stream_id_parts
@@ -98,7 +99,7 @@ class _Batch:
         self._cur, self._program_id, self._secrets = cur, program, secrets
         self._next, self._now, self._meta = next_position, now, meta
         self._vault = Vault(cur, secrets, program, now)
-        self._sealers: dict[tuple[int, int], tuple[str, AESGCM]] = {}
+        self._sealers: dict[tuple[int, int], tuple[str, AESGCM | None]] = {}
         self._events: dict[str, tuple[int, ClickRecorded]] = {}
         self._twins: list[_New] = []
         self.touches: list[tuple[Any, ...]] = []
@@ -138,7 +139,7 @@ class _Batch:
         }
 
     def _make_sealer(self, at: datetime) -> None:
-        """The traffic key of a month."""
+        """The traffic key of a month; None once it is erased: its late clicks are recorded without what is personal."""
         subject = traffic_subject(at)
         self._sealers[at.year, at.month] = (subject, self._vault.sealer(subject))
 
@@ -176,9 +177,9 @@ class _Batch:
     def _event(self, click: RecordClick, click_id: str) -> ClickRecorded:
         sealed, subject = "", ""
         if click.has_personal():
-            personal = click.personal()
             subject, cipher = self._sealers[click.occurred_at.year, click.occurred_at.month]
-            sealed = seal_with(cipher, key(click_id), "personal", msgspec.json.encode(personal))
+            personal = msgspec.json.encode(click.personal())
+            sealed = ERASED if cipher is None else seal_with(cipher, key(click_id), "personal", personal)
         return ClickRecorded(
             click_id=click_id,
             affiliate_id=click.affiliate_id,

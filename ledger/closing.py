@@ -12,11 +12,12 @@ from hashlib import sha256
 from tempfile import SpooledTemporaryFile
 from uuid import UUID
 
+from ledger import affiliate_trees
 from ledger.application import CommissionLedger, Progress
 from ledger.desk import Meta
 from ledger.domain.errors import NotFound, Refusal
 from ledger.domain.event import Answer
-from ledger.domain.period import ClosePeriod, FinishClose, ReissuePeriod, StatementTotal
+from ledger.domain.period import ClosePeriod, FinishClose, RecordAffiliateTrees, ReissuePeriod, StatementTotal
 from ledger.domain.statement import Buckets, IssueStatement, Section, StatementIssued
 from ledger.projections import periods, programs
 from ledger.projections.periods import Cut, Totals
@@ -71,6 +72,7 @@ def issue_statements(ledger: CommissionLedger, program: str, period: str, meta: 
                 yield Progress(done, None)
         done += _issue(ledger, program, batch, meta)
     yield Progress(done, None)
+    _record_trees(ledger, program, cut, meta)
     _finish(ledger, program, cut, meta)
 
 
@@ -188,6 +190,14 @@ class Tally:
             line_count=self._lines.get(currency, 0),
             late_count=self._late.get(currency, 0),
         )
+
+
+def _record_trees(ledger: CommissionLedger, program: str, cut: Cut, meta: Meta) -> None:
+    """Commit to every affiliate's list of entries up to the cut, before anybody is told that all is issued."""
+    with ledger.writing(program) as (cur, id_):
+        cur.execute("SET LOCAL statement_timeout = '2h'")
+        trees = affiliate_trees.grow(cur, id_, cut)
+    ledger.execute(program, RecordAffiliateTrees(trees=trees), meta)
 
 
 def _finish(ledger: CommissionLedger, program: str, cut: Cut, meta: Meta) -> Answer:

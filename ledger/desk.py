@@ -19,6 +19,7 @@ from ledger.domain import (
     affiliate,
     conversion,
     coupon,
+    erasure,
     exceptions,
     offer,
     program,
@@ -30,7 +31,7 @@ from ledger.domain.event import Draft, Event, Recorded
 from ledger.domain.ids import stream_id
 from ledger.domain.topics import FOLDS, MASTER_KINDS, TOPIC_OF
 from ledger.domain.view import Needs
-from ledger.projections import books, inline, touches
+from ledger.projections import books, inline, obligations, touches
 from ledger.projections.payables import Payables
 from ledger.store import codec, log
 from ledger.store.log import Head, Row, Rows, row
@@ -263,6 +264,11 @@ class Desk:
     def decided_payouts(self, run_id: str) -> int:
         return self._payables.decided(run_id, self._appended)
 
+    def unsettled(self, affiliate_id: str) -> list[tuple[str, str]]:
+        found = obligations.unsettled(self._cur, self._program_id, affiliate_id, self.now)
+        # what this batch has decided already is in no table yet
+        return [*found, ("command", "of the same moment: send this one again")] if self._appended else found
+
     def answered_at(self, key: str, *types: type[Event], **having: Any) -> int:
         return self.stream(key).answered_at(*types, **having)
 
@@ -296,6 +302,8 @@ class Desk:
             )
             stream.fresh += 1
             self._touched[key] = stream
+            if isinstance(event, erasure.SubjectErased):
+                self._vault.erase(event.subject)  # here, so that no way of recording it leaves the key alive
             self._appended.append(stream.records[-1])
             self._rows.append(
                 row(

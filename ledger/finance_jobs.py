@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from email.message import EmailMessage
 from typing import Any
 
-from ledger import closing, notices, payruns
+from ledger import closing, erasing, notices, payruns
 from ledger.application import CommissionLedger
 from ledger.desk import Meta
 from ledger.domain.errors import WrongState
 from ledger.domain.period import following_month, month_of, span_of
 from ledger.mail import NotDelivered, Unreachable, transport_from
 from ledger.projections import breaks, payouts, periods, programs
-from ledger.service import known_positions_file
+from ledger.service import erased_subjects_file, known_positions_file
 from ledger.store import known
 
 CLOSE_AFTER = timedelta(days=1)  # so that what a merchant sends late at night stands on the month's own statement
@@ -133,9 +133,11 @@ def send_notices(ledger: CommissionLedger, program: str, due_at: datetime, meta:
 
 
 def record_known_positions(ledger: CommissionLedger, program: str, due_at: datetime, meta: Meta) -> Mapping[str, Any]:
-    """Note outside of the database how far its logs have come, so that an older copy of it is recognised."""
-    path = known_positions_file()
-    if path is None:
+    """Note outside of the database how far its logs have come, so that an older copy of it is recognised; and who was
+    erased, if whoever approved it could not."""
+    path, list_ = known_positions_file(), erased_subjects_file()
+    if path is None or list_ is None:
         return {"recorded": 0, "file": "none"}
     known.record_known_positions(ledger.pool, path)
+    erasing.note_erased(ledger, program, list_)
     return {"recorded": 1}

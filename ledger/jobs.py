@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from ledger import finance_jobs
+from ledger import finance_jobs, publishing_job, sealing_job
 from ledger.application import CommissionLedger, Progress
+from ledger.audit.sealing import SealRefused
 from ledger.desk import Meta
 from ledger.domain.ids import program_id
 from ledger.projections import job_runs
 from ledger.projections.job_runs import Due
+from ledger.publishing_job import WitnessRefused
 from ledger.store import lease
 from ledger.store.database import Pool
 from ledger.store.lease import GuardRefused, StaleLease
@@ -38,18 +40,22 @@ from ledger.store.vault import Secrets
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RunJob = Callable[[CommissionLedger, str, datetime, Meta], Mapping[str, Any]]
+# (cursor, program_id) → since when there has been something to do, None when there is nothing
+WaitingSince = Callable[[Rows, UUID], datetime | None]
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
 @dataclass(frozen=True)
 class Job:
     """A declared job. interval: between two due times, counted from 1970-01-01T00:00:00Z; on: whether it runs for a
-    program of which the jobs file says nothing."""
+    program of which the jobs file says nothing; waiting_since: asked before a run, which is left out, and stands in
+    no history, when nothing waits (for jobs that run often)."""
 
     name: str
     interval: timedelta
     run: RunJob
     on: bool = True
+    waiting_since: WaitingSince | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -95,6 +101,13 @@ JOBS: tuple[Job, ...] = (
     Job("send-notices", timedelta(minutes=10), finance_jobs.send_notices),
     Job("record-known-positions", timedelta(minutes=10), finance_jobs.record_known_positions),
     Job("remind-open-breaks", timedelta(days=1), finance_jobs.remind_open_breaks),
+    Job(sealing_job.NAME, timedelta(seconds=10), sealing_job.seal, waiting_since=sealing_job.waiting_since),
+    Job(
+        publishing_job.NAME,
+        timedelta(minutes=1),
+        publishing_job.publish,
+        waiting_since=publishing_job.waiting_since,
+    ),
     # off unless asked for: when a month is closed and a run proposed is finance's to say
     Job("close-periods", timedelta(hours=1), finance_jobs.close_periods, on=False),
     Job("propose-runs", timedelta(hours=1), finance_jobs.propose_runs, on=False),
@@ -110,9 +123,10 @@ class Stopping(GuardRefused):
 
 class Ran(NamedTuple):
     """What became of a run. settled: it has been run already, or often enough; waiting: it failed and is tried again
-    later; stale: another worker has taken over, and the end of this run is that worker's to record."""
+    later; stale: another worker has taken over, and the end of this run is that worker's to record; idle: there was
+    nothing to do."""
 
-    outcome: Literal["done", "failed", "stopped", "settled", "waiting", "stale"]
+    outcome: Literal["done", "failed", "stopped", "settled", "waiting", "stale", "idle"]
     attempt: int = 0
     detail: Mapping[str, Any] = {}
 
@@ -140,6 +154,12 @@ class Runner:
         another attempt.
         """
         due = Due(program_id(program), job.name, due_at)
+        since = None
+        if job.waiting_since is not None:
+            with self.pool.connection() as conn, conn.cursor() as cur:
+                since = job.waiting_since(cur, due.program_id)
+            if since is None:
+                return Ran("idle")
 
         def guard(cur: Rows, id_: UUID) -> None:
             if self._stopping.is_set():
@@ -152,6 +172,7 @@ class Runner:
                 claim = job_runs.claim(cur, due, interval, self.worker, fence, self.clock(), self._pause)
             if claim.standing != "claimed":
                 return Ran(claim.standing)
+            claim = claim._replace(missed_since=missed_since(claim, interval, due_at, since))
             # A ledger of its own: its commits are fenced by this run, whatever other threads of the process hold.
             ledger = CommissionLedger(self.pool, self.secrets, self.clock, coalesce=False, guard=guard)
             ran = self._run(ledger, job, program, due_at, claim)
@@ -178,8 +199,19 @@ class Runner:
             return Ran("failed", claim.attempt, {**missed, **what_failed(error)})
 
 
-def what_failed(error: BaseException) -> dict[str, str]:
-    """The class of an error and where it was raised; not its text, which may quote what is personal."""
+def missed_since(claim: job_runs.Claim, interval: timedelta, due: datetime, since: datetime | None) -> datetime | None:
+    """The due time after which others were missed. Where nothing waited (since: the instant at which something began
+    to) none was missed."""
+    if claim.missed_since is None or since is None:
+        return claim.missed_since
+    found = max(claim.missed_since, due_at(since, interval))
+    return found if due - found > interval else None
+
+
+def what_failed(error: BaseException) -> dict[str, Any]:
+    """The class of an error and where it was raised; not its text, which may quote what is personal. A refusal to
+    seal, or of a witness, says what it found, which is not."""
     last = traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in last)
-    return {"error": type(error).__name__, "where": where}
+    found = error.detail if isinstance(error, SealRefused | WitnessRefused) else {}
+    return {"error": type(error).__name__, "where": where, **found}

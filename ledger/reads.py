@@ -129,7 +129,8 @@ def log_lines(pool: Pool, program_id: UUID, log_name: str, after: int, limit: in
     """(position, export line) of up to `limit` events behind a position."""
     with pool.connection() as conn, conn.cursor() as cur:
         rows = log.select_rows(cur, program_id, log_name, after, limit)
-    return [(row[0], log.stored_line(program_id, log_name, row)) for row in rows]
+    line = log.line_maker(program_id, log_name)
+    return [(row[0], line(row)) for row in rows]
 
 
 # A reversal's first event is its ReversalRecorded, which names the order.

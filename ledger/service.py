@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ledger.application import CommissionLedger, utc_now
-from ledger.store import known, migrate
+from ledger.store import erased, known, migrate
 from ledger.store.database import Connection, Database, Pool, make_pool, open_database, preflight
 from ledger.store.embedded import default_home
 from ledger.store.vault import Secrets, load_master_key
@@ -63,11 +63,18 @@ def known_positions_file(env: Mapping[str, str] | None = None) -> Path | None:
     return home / known.FILE_NAME if home is not None else None
 
 
+def erased_subjects_file(env: Mapping[str, str] | None = None) -> Path | None:
+    """Where erased subjects are listed: beside the known positions; None where those have no place."""
+    path = known_positions_file(env)
+    return erased.file_beside(path) if path is not None else None
+
+
 def refuse_unfit(conn: Connection, env: Mapping[str, str] | None = None) -> None:
-    """Refuse a database that would not keep the ledger's promises, or lacks what is known of it. Raises
-    StartupRefused."""
+    """Refuse a database that would not keep the ledger's promises, lacks what is known of it, or has keys of subjects
+    whose erasure it does not know. Raises StartupRefused."""
     preflight(conn)
     known.check(conn, known_positions_file(env))
+    erased.check(conn, erased_subjects_file(env))
 
 
 @contextmanager

@@ -194,7 +194,7 @@ class Worker:
             if not self._working(term):
                 return
             ran = self._run(job, interval, program, due)
-            if ran.outcome in ("done", "settled"):
+            if ran.outcome in ("done", "settled", "idle"):
                 self._settled[program, job.name] = (term, due)
 
     def _working(self, term: int) -> bool:
@@ -212,7 +212,7 @@ class Worker:
                 self._fences.pop(program, None)
         if ran.outcome == "failed":
             self.failures += 1
-        if ran.outcome not in ("settled", "waiting"):
+        if ran.outcome not in ("settled", "waiting", "idle"):
             self._say(
                 "job",
                 job=job.name,

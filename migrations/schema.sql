@@ -394,6 +394,15 @@ CREATE TABLE public.publications (
     CONSTRAINT publications_log_check CHECK ((log = ANY (ARRAY['books'::text, 'traffic'::text])))
 );
 
+CREATE TABLE public.retired_keys (
+    program_id uuid NOT NULL,
+    log text NOT NULL,
+    verifier_key text NOT NULL,
+    last_size bigint NOT NULL,
+    retired_at timestamp with time zone NOT NULL,
+    CONSTRAINT retired_keys_log_check CHECK ((log = ANY (ARRAY['books'::text, 'traffic'::text])))
+);
+
 CREATE TABLE public.schema_migrations (
     version integer NOT NULL,
     name text NOT NULL,
@@ -429,9 +438,11 @@ CREATE TABLE public.tiles (
     level smallint NOT NULL,
     tile_index bigint NOT NULL,
     hashes bytea NOT NULL,
+    root bytea NOT NULL,
     CONSTRAINT tiles_hashes_check CHECK ((length(hashes) = 8192)),
     CONSTRAINT tiles_level_check CHECK ((level >= 0)),
     CONSTRAINT tiles_log_check CHECK ((log = ANY (ARRAY['books'::text, 'traffic'::text]))),
+    CONSTRAINT tiles_root_check CHECK ((length(root) = 32)),
     CONSTRAINT tiles_tile_index_check CHECK ((tile_index >= 0))
 );
 
@@ -589,6 +600,9 @@ ALTER TABLE ONLY public.programs
 ALTER TABLE ONLY public.publications
     ADD CONSTRAINT publications_pkey PRIMARY KEY (program_id, log, witness, size);
 
+ALTER TABLE ONLY public.retired_keys
+    ADD CONSTRAINT retired_keys_pkey PRIMARY KEY (program_id, log, verifier_key, last_size);
+
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
@@ -617,7 +631,9 @@ CREATE INDEX balances_by_affiliate ON public.balances USING btree (program_id, g
 
 CREATE INDEX bank_lines_by_payout ON public.bank_lines USING btree (program_id, payout_id) WHERE (payout_id <> ''::text);
 
-CREATE INDEX book_events_decisions ON public.book_events USING btree (program_id, "position") WHERE (topic = ANY (ARRAY['AdjustmentPosted'::text, 'AdjustmentRejected'::text, 'DisputeAccepted'::text, 'DisputeRejected'::text, 'PayoutMethodApproved'::text, 'PayoutMethodRejected'::text, 'PayoutRunApproved'::text, 'PayoutRunRejected'::text, 'TaxRulesPublished'::text, 'TaxRulesRejected'::text, 'TermsPublished'::text, 'TermsRejected'::text]));
+CREATE INDEX book_events_by_affiliate ON public.book_events USING btree (program_id, split_part(split_part(state, '"affiliate_id":"'::text, 2), '"'::text, 1), "position") WHERE (topic <> ALL (ARRAY['ConversionRecorded'::text, 'ConversionUnattributed'::text, 'ExceptionRaised'::text]));
+
+CREATE INDEX book_events_decisions ON public.book_events USING btree (program_id, "position") WHERE (topic = ANY (ARRAY['AdjustmentPosted'::text, 'AdjustmentRejected'::text, 'DisputeAccepted'::text, 'DisputeRejected'::text, 'ErasureRejected'::text, 'PayoutMethodApproved'::text, 'PayoutMethodRejected'::text, 'PayoutRunApproved'::text, 'PayoutRunRejected'::text, 'SubjectErased'::text, 'TaxRulesPublished'::text, 'TaxRulesRejected'::text, 'TermsPublished'::text, 'TermsRejected'::text]));
 
 CREATE INDEX conversions_due ON public.conversions USING btree (program_id, status, due_at) WHERE (status = ANY (ARRAY['pending'::text, 'waiting'::text]));
 
@@ -686,6 +702,14 @@ ALTER TABLE public.journal ENABLE ALWAYS TRIGGER journal_live_lines;
 CREATE TRIGGER publications_append_only BEFORE DELETE OR UPDATE ON public.publications FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 ALTER TABLE public.publications ENABLE ALWAYS TRIGGER publications_append_only;
+
+CREATE TRIGGER retired_keys_append_only BEFORE DELETE OR UPDATE ON public.retired_keys FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.retired_keys ENABLE ALWAYS TRIGGER retired_keys_append_only;
+
+CREATE TRIGGER retired_keys_keep BEFORE TRUNCATE ON public.retired_keys FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE public.retired_keys ENABLE ALWAYS TRIGGER retired_keys_keep;
 
 CREATE TRIGGER sealing_keys_append_only BEFORE DELETE OR UPDATE ON public.sealing_keys FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
@@ -824,6 +848,8 @@ GRANT UPDATE(line_count) ON TABLE public.periods TO ledger_app;
 GRANT SELECT,INSERT ON TABLE public.programs TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.publications TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.retired_keys TO ledger_app;
 
 GRANT SELECT ON TABLE public.schema_migrations TO ledger_app;
 GRANT SELECT ON TABLE public.schema_migrations TO ledger_reader;

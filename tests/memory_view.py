@@ -12,6 +12,7 @@ from support import T0
 from ledger.domain import exceptions, postings
 from ledger.domain.affiliate import AffiliateApproved, AffiliateEnrolled
 from ledger.domain.click import ClickSeen, ClickToken
+from ledger.domain.erasure import ERASED, SubjectErased
 from ledger.domain.errors import Refusal
 from ledger.domain.event import BEGINNING, Answer, Command, Event, fold_all
 from ledger.domain.offer import OfferPublished, TermsPublished
@@ -34,6 +35,7 @@ class MemoryView:
         self.tokens: dict[str, ClickToken] = {}
         self.last_clicks: dict[tuple[str, str], ClickSeen] = {}
         self.erased: set[str] = set()
+        self.open: list[tuple[str, str]] = []  # what is unsettled, with whomever
         self._commands = 0
 
     # --- the View ----------------------------------------------------------------------------------------
@@ -109,7 +111,12 @@ class MemoryView:
         ]
         return max((at for at, (k, _, c) in enumerate(self.log, 1) if found and k == key and c == found[-1]), default=0)
 
+    def unsettled(self, affiliate_id: str) -> list[tuple[str, str]]:
+        return list(self.open)
+
     def seal(self, subject: str, key: str, field: str, text: str) -> str:
+        if text and subject in self.erased:
+            return ERASED
         return f"sealed|{subject}|{key}|{field}|{text}" if text else ""
 
     def unseal(self, subject: str, key: str, field: str, sealed: str) -> str | None:
@@ -131,6 +138,7 @@ class MemoryView:
         decision = command.decide(self)
         self._commands += 1
         self.log += [(key, event, self._commands) for key, event in decision.drafts]
+        self.erased |= {event.subject for _, event in decision.drafts if isinstance(event, SubjectErased)}
         if decision.drafts:
             decision.answer.position = len(self.log)
         return decision.answer, [event for _, event in decision.drafts]

@@ -23,6 +23,7 @@ from ledger.store.migrate import migrate
 PARTITIONS = 4
 _TABLE = re.compile(r"CREATE TABLE (?P<name>[\w.]+) \((?P<body>.*?)\n\)(?P<storage> WITH \([^)]*\))?;", re.DOTALL)
 _PARTITION = re.compile(r"_p(\d+)$")
+_COPY_OUT = re.compile(r"(?:\s*--[^\n]*\n)*\s*COPY \((.*)\) TO STDOUT", re.DOTALL)  # judged as the query that it is
 _KINDS = re.compile(r"\s*(?:--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
 
 
@@ -68,7 +69,9 @@ def recorded() -> Iterator[list[Statement]]:
         return execute(self, query, params, **more)
 
     def recording_copy(self: Any, statement: Any, params: Any = None, **more: Any) -> Any:
-        found.append(Statement(text_of(statement), None))
+        text = text_of(statement)
+        query = _COPY_OUT.match(text)
+        found.append(Statement(query[1], params) if query else Statement(text, None))
         return copy(self, statement, params, **more)
 
     server_execute = psycopg.ServerCursor.execute

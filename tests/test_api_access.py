@@ -10,9 +10,11 @@ import pytest
 from api_world import World, make_world, open_service
 from conftest import fresh_database
 from flask import Flask
+from proof_world import KEYS
 from werkzeug.test import TestResponse
 
 from api import access
+from ledger.audit import sealing
 from ledger.domain.access import ROLES
 from ledger.store.database import urls
 from ledger.store.embedded import EmbeddedServer
@@ -22,6 +24,7 @@ PATH_VALUES = {
     "terms_version": "7", "exception_id": "conversion:nobody", "order_id": "uk-order", "currency": "GBP",
     "method_version": "7", "rules_version": "7",
 }  # fmt: skip
+PATH_VALUES |= {"log": "books", "size": "7", "level": "0", "tile": "000"}
 PATH_VALUES |= {"period": "2026-01", "year": "2026"}
 
 
@@ -36,6 +39,8 @@ def world(app: Flask) -> World:
     made = make_world(app)
     made.sell("uk-order")
     made.call("finance_maker", "POST", "/periods/2026-01/close")
+    books = app.extensions["ledger"]
+    sealing.seal(books, made.program, "books", KEYS.signers(made.program, "books"), books.clock())
     return made
 
 
@@ -123,7 +128,7 @@ def test_an_affiliate_key_reads_nobody_else(world: World) -> None:
     assert same_but_for_the_request(secret, world.call("affiliate", "GET", "/affiliates/uk/conversions/none"))
     allowed = 0
     for name, method, path, document in operations(world.app):
-        if name in access.PUBLIC:
+        if name in access.PUBLIC or name in access.OF_THE_PROGRAM:
             continue
         body: dict[str, Any] | None = {} if "requestBody" in document else None
         foreign = world.call("affiliate", method, fill(path, "fr"), body)
@@ -135,7 +140,16 @@ def test_an_affiliate_key_reads_nobody_else(world: World) -> None:
             own = world.call("affiliate", method, fill(path, "uk"), body).status_code
             # a write gets past the door, to be told that its body is empty or its record unknown
             assert own in ((200,) if method == "GET" else (404, 422)), name
-    assert allowed == sum("affiliate" in roles for roles in access.ACCESS.values())
+    of_affiliates = [name for name, roles in access.ACCESS.items() if "affiliate" in roles]
+    assert allowed == len(of_affiliates) - len(access.OF_THE_PROGRAM)
+    assert set(of_affiliates) >= access.OF_THE_PROGRAM
+
+
+def test_what_an_affiliate_reads_of_the_program_names_no_affiliate(world: World) -> None:
+    """Of the sealed logs it gets hashes, signatures and sizes, as everybody else does: nothing that was recorded."""
+    for name, method, path, _ in operations(world.app):
+        if name in access.OF_THE_PROGRAM:
+            assert (method, path.partition("/{log}/")[0], "affiliate_id" in path) == ("GET", "/log", False), name
 
 
 def test_personal_fields_are_shown_to_few(world: World) -> None:

@@ -141,6 +141,8 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("POST /conversions", "items", [{"sku": "a"}, {"sku": ""}], "/items/1/sku"),
     ("POST /conversions", "items", [{"sku": "a", "quantity": 10**30}], "/items/0/quantity"),
     ("POST /conversions", "items", [{"sku": "a", "price": 1}], "/items/0/price"),
+    ("POST /conversions", "items", [{"sku": "a\u0000b"}], "/items/0/sku"),
+    ("POST /conversions", "items", [{"sku": "a", "category": "\u0000"}], "/items/0/category"),
     ("POST /conversions", "items", {"sku": "a"}, "/items"),
     ("POST /conversions", "zz~/", 1, "/zz~0~1"),
     ("POST /conversions/A-1/reversals", "amount", -1, "/amount"),

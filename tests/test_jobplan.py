@@ -99,7 +99,13 @@ def test_the_documentation_lists_every_job() -> None:
     """Name and default interval, as declared."""
     page = (Path(__file__).parents[1] / "docs" / "scheduler.md").read_text()
     table = page[page.index("## The jobs") : page.index("## Due times")]
-    words = {timedelta(minutes=10): "10 minutes", timedelta(hours=1): "hour", timedelta(days=1): "day"}
+    words = {
+        timedelta(seconds=10): "10 seconds",
+        timedelta(minutes=1): "1 minute",
+        timedelta(minutes=10): "10 minutes",
+        timedelta(hours=1): "hour",
+        timedelta(days=1): "day",
+    }
     shown = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \|", table, re.MULTILINE))
     assert shown == {one.name: words[one.interval] for one in JOBS}
 

@@ -30,6 +30,7 @@ from ledger.store import lease
 from ledger.store.database import Database, urls
 from ledger.store.embedded import EmbeddedServer
 from ledger.store.lease import StaleLease
+from ledger.store.log import last_position
 from ledger.store.vault import Secrets
 from ledger.worker import Worker
 
@@ -130,10 +131,13 @@ def test_a_job_runs_once_a_due_time_and_its_history_says_what_it_did(
     """The real jobs, without a mail server: a matured commission is approved once, as 'job.approve-due', at the due
     time's instant; closing and proposing are left to people."""
     monkeypatch.setenv("LEDGER_KNOWN_POSITIONS_FILE", str(tmp_path / "known.json"))
+    monkeypatch.setenv("LEDGER_SIGNING_KEY", "01" * 32)
     monkeypatch.delenv("LEDGER_SMTP_URL", raising=False)
     office.ledger.execute(office.program, sale("A"), by())
     for name in ("ann", "ben"):
         office.once(*JOBS, name=name)
+    with office.ledger.reading(office.program) as (cur, id_):
+        events = last_position(cur, id_, "books")
     assert balance(office.ledger, "ada", program=office.program) == {"payable": 100}
     midnight = datetime(2026, 3, 1, tzinfo=UTC)
     hour, tenth_minute = midnight.replace(hour=12), midnight.replace(hour=12, minute=30)
@@ -144,8 +148,9 @@ def test_a_job_runs_once_a_due_time_and_its_history_says_what_it_did(
         "send-notices": (tenth_minute, {"sent": 0, "mail_server": "none"}),
         "record-known-positions": (tenth_minute, {"recorded": 1}),
         "remind-open-breaks": (midnight, {"open": 0, "older_than_7_days": 0, "mailed": 0}),
+        "seal": (midnight.replace(hour=12, minute=34, second=50), {"books": {"size": events, "new": events}}),
     }
-    assert len(office.runs()) == 6
+    assert len(office.runs()) == 7
     assert office.program in (tmp_path / "known.json").read_text()
     assert {(run.attempt, run.worker, run.outcome) for run in office.runs()} == {(1, "ann", "done")}
     with office.ledger.reading(office.program) as (cur, id_):
@@ -406,12 +411,17 @@ def test_each_statement_touches_one_partition(
         raise ValueError
 
     monkeypatch.setenv("LEDGER_KNOWN_POSITIONS_FILE", str(tmp_path / "known.json"))
+    monkeypatch.setenv("LEDGER_SIGNING_KEY", "01" * 32)
+    (tmp_path / "witnesses.toml").write_text(f'[archive]\ndirectory = "{tmp_path}"\n')
+    monkeypatch.setenv("LEDGER_WITNESSES_FILE", str(tmp_path / "witnesses.toml"))
     office_of = fresh_database(server, stand_in)
     with office_of as name, open_office(urls(server, name)) as office, recorded() as statements:
         office.once(job(fails, "one"), *JOBS)
         office.clock.advance(hours=2)
         office.once(job(nothing, "one"), *JOBS)
-        after_two_hours = [job for job in JOBS if job.on and job.interval <= timedelta(hours=2)]
+        # nothing waits to be sealed and published any more
+        again = [job for job in JOBS if job.on and job.waiting_since is None]
+        after_two_hours = [job for job in again if job.interval <= timedelta(hours=2)]
         assert len(office.runs()) == 2 + sum(job.on for job in JOBS) + len(after_two_hours)
         with office.ledger.reading(office.program) as (cur, id_):
             job_runs.page(cur, id_, job="one")

@@ -22,12 +22,13 @@ from conftest import fresh_database
 from naive_books import Line, add_up, check_books, lines
 from paying_process import RUN
 from payout_world import approve, open_payers, sell, send
+from proof_world import audit
 from statement_world import Firm
-from support import PROGRAM, T0, Clock, Logged, by, open_ledger, read_log, refund, sale
+from support import PROGRAM, T0, Clock, Logged, by, open_ledger, program_id, read_log, refund, sale
 from test_concurrency import patiently
 from test_payout_races import at_once, two_processes
 
-from ledger import closing
+from ledger import closing, reads
 from ledger.application import CommissionLedger
 from ledger.closing import close_period
 from ledger.domain.event import Command
@@ -82,10 +83,15 @@ def set_up(database: Database) -> int:
 
 
 def what_happened(database: Database, since: int) -> list[tuple[str, dict[str, Any]]]:
-    """Every event after a position; ciphertext differs by its nonce and is left out."""
+    """Every event after a position; ciphertext differs by its nonce, a root over entries by what requests were called:
+    both are left out, and the root is what the log leads to."""
     with open_ledger(database) as ledger:
         check_books(ledger)
-        return [(row.topic, {k: v for k, v in row.state.items() if k != "text"}) for row in read_log(ledger)[since:]]
+        assert audit([line for _, line in reads.log_lines(ledger.pool, program_id(PROGRAM), "books", 0, 10_000)]) in (0, 2)
+        return [
+            (row.topic, {k: v for k, v in row.state.items() if k not in ("text", "root")})
+            for row in read_log(ledger)[since:]
+        ]
 
 
 def approved(database: Database) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from conftest import fresh_database
 from import_support import MAPPING, REAL
+from journal_tools import hledger_balances, in_major_units, needs_hledger, ours
+from journal_world import held, journal
 from naive_books import check_books
 from support import PROGRAM, Clock, balance, by, open_ledger, paid_by_paypal, trial
 
-from ledger import banking, payruns
+from ledger import banking, batches, payruns
 from ledger.application import CommissionLedger
 from ledger.closing import close_period
 from ledger.domain.offer import PublishOffer, PublishTerms
@@ -19,7 +25,8 @@ from ledger.imports.mapping import load_mapping
 from ledger.imports.orders import Settings, import_orders
 from ledger.payouts.bank import BankLine, BankStatement
 from ledger.projections import books, directory, payouts, periods
-from ledger.store.database import Database
+from ledger.store import database as store
+from ledger.store.embedded import EmbeddedServer
 
 MONTHS = ("2009-12", "2010-01", "2010-02", "2010-03", "2010-04", "2010-05")
 
@@ -66,37 +73,73 @@ def pay(ledger: CommissionLedger, clock: Clock, period: str) -> int:
     return state.proposed.amount
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real export is not beside this checkout")
-def test_the_real_year_is_closed_and_paid_month_by_month(database: Database) -> None:
+class Year(NamedTuple):
+    """The real export's months, all closed; paid: minor units in all."""
+
+    ledger: CommissionLedger
+    affiliates: list[str]
+    paid: int
+
+
+@pytest.fixture(scope="module")
+def year(server: EmbeddedServer, template: str) -> Iterator[Year]:
+    """Imported, closed and paid month by month; no test changes it."""
+    if not REAL.exists():
+        pytest.skip("the real export is not beside this checkout")
+    with pytest.MonkeyPatch.context() as patched, fresh_database(server, template) as name:
+        patched.setattr(batches, "PATIENCE_SECONDS", 30.0)
+        clock = Clock(datetime(2010, 6, 7, tzinfo=UTC))
+        with open_ledger(store.urls(server, name), clock) as ledger:
+            yield live_through(ledger, clock)
+
+
+def live_through(ledger: CommissionLedger, clock: Clock) -> Year:
+    """Six months closed, each paid, and June closed after them."""
+    ledger.open_program(OpenProgram(program=PROGRAM, currency="GBP", zone="Europe/London"), by())
+    ledger.execute(PROGRAM, PublishOffer(offer_id="all"), by())
+    ledger.execute(PROGRAM, PublishTerms(offer_id="all", rate_bps=1000, hold_days=30, window_days=30), by())
+    import_orders(ledger, Settings(PROGRAM, "all", REAL, load_mapping(MAPPING), True, "clerk"))
+    with ledger.reading(PROGRAM) as (cur, id_):
+        affiliates = [entry.record_id for entry in directory.page(cur, id_, "affiliate")]
+    for affiliate_id in affiliates:
+        paid_by_paypal(ledger, affiliate_id, 1000)
+    clock.advance(hours=73)
+    for _ in ledger.approve_due(PROGRAM, clock.now, by("job")):
+        pass
+    paid = 0
+    for month in MONTHS:
+        for _ in close_period(ledger, PROGRAM, month, by("maria")):
+            pass
+        paid += pay(ledger, clock, month)
+    clock.now = datetime(2010, 7, 1, 8, tzinfo=UTC)
+    for _ in close_period(ledger, PROGRAM, "2010-06", by("maria")):
+        pass
+    return Year(ledger, affiliates, paid)
+
+
+def test_the_real_year_is_closed_and_paid_month_by_month(year: Year) -> None:
     """Every month's payouts are what its statements say is payable; in the end the books, the statements and the bank
     say the same, and what is left is what was still on hold or below the minimum."""
-    clock = Clock(datetime(2010, 6, 7, tzinfo=UTC))
-    with open_ledger(database, clock) as ledger:
-        ledger.open_program(OpenProgram(program=PROGRAM, currency="GBP", zone="Europe/London"), by())
-        ledger.execute(PROGRAM, PublishOffer(offer_id="all"), by())
-        ledger.execute(PROGRAM, PublishTerms(offer_id="all", rate_bps=1000, hold_days=30, window_days=30), by())
-        import_orders(ledger, Settings(PROGRAM, "all", REAL, load_mapping(MAPPING), True, "clerk"))
-        with ledger.reading(PROGRAM) as (cur, id_):
-            affiliates = [entry.record_id for entry in directory.page(cur, id_, "affiliate")]
-        for affiliate_id in affiliates:
-            paid_by_paypal(ledger, affiliate_id, 1000)
-        clock.advance(hours=73)
-        for _ in ledger.approve_due(PROGRAM, clock.now, by("job")):
-            pass
-        paid = 0
-        for month in MONTHS:
-            for _ in close_period(ledger, PROGRAM, month, by("maria")):
-                pass
-            paid += pay(ledger, clock, month)
-        clock.now = datetime(2010, 7, 1, 8, tzinfo=UTC)
-        for _ in close_period(ledger, PROGRAM, "2010-06", by("maria")):
-            pass
-        owed = trial(ledger)
-        assert sum(owed.values()) == 0
-        assert sum(-amount for (account, _), amount in owed.items() if account.startswith("asset:bank:")) == paid
-        check_books(ledger, PROGRAM)
-        for affiliate_id in affiliates:
-            _statements_agree(ledger, affiliate_id)
+    owed = trial(year.ledger)
+    assert sum(owed.values()) == 0
+    assert sum(-amount for (account, _), amount in owed.items() if account.startswith("asset:bank:")) == year.paid
+    check_books(year.ledger, PROGRAM)
+    for affiliate_id in year.affiliates:
+        _statements_agree(year.ledger, affiliate_id)
+
+
+@needs_hledger
+def test_hledger_comes_to_the_real_year_s_balances(year: Year, tmp_path: Path) -> None:
+    """The whole journal, and a month of it behind its opening balances, are the ledger's to the penny."""
+    with year.ledger.reading(PROGRAM) as (cur, id_):
+        cut = periods.cut(cur, id_, "2010-03")
+    assert cut is not None
+    for period, as_of in ((None, books.AsOf()), ("2010-03", books.AsOf(cut.position, cut.ends_at))):
+        file = tmp_path / "real.journal"
+        file.write_bytes(journal(year.ledger, PROGRAM, "hledger", period=period))
+        found = {(ours(account), currency): amount for (account, currency), amount in hledger_balances(file).items()}
+        assert found == in_major_units(held(year.ledger, PROGRAM, as_of))
+        assert len(found) > 40
 
 
 def _statements_agree(ledger: CommissionLedger, affiliate_id: str) -> None:

@@ -34,6 +34,7 @@ from api.documents.breaks import (
     DisputeDocument,
     Disputes,
 )
+from api.documents.erasures import ErasureAnswer, ErasureDocument, Erasures
 from api.documents.jobs import JobRunDocument, JobRuns
 from api.documents.payees import (
     BankMatchAnswer,
@@ -132,6 +133,9 @@ __all__ = [
     "Entries",
     "Entry",
     "Events",
+    "ErasureAnswer",
+    "ErasureDocument",
+    "Erasures",
     "ExceptionDocument",
     "Exceptions",
     "Explanation",

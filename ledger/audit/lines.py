@@ -39,7 +39,7 @@ def read_line(line: bytes) -> ExportLine:
     """An export line without its newline. Raises UnreadableLine."""
     try:
         read = _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise UnreadableLine(str(problem)) from None
     if read.v not in LINE_VERSIONS:
         raise UnreadableLine(f"version {read.v} is not known here")

@@ -103,19 +103,24 @@ def _split(size: int) -> int:
 
 def inclusion_proof(index: int, size: int, node: Node) -> list[bytes]:
     """That leaf `index` (from 0) is in the tree of the first `size` leaves (RFC 9162, 2.1.3.1). Raises ValueError."""
+    return [range_root(start, end, node) for start, end in inclusion_ranges(index, size)]
+
+
+def inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:
+    """The ranges of leaves (start ≤ n < end) whose hashes are an inclusion proof, in its order. Raises ValueError."""
     if not 0 <= index < size:
         raise ValueError(f"there is no leaf {index} in a tree of {size}")
-    proof: list[bytes] = []
+    ranges: list[tuple[int, int]] = []
     start, end = 0, size
     while end - start > 1:
         middle = start + _split(end - start)
         if index < middle:
-            proof.append(range_root(middle, end, node))
+            ranges.append((middle, end))
             end = middle
         else:
-            proof.append(range_root(start, middle, node))
+            ranges.append((start, middle))
             start = middle
-    return proof[::-1]
+    return ranges[::-1]
 
 
 def consistency_proof(old: int, new: int, node: Node) -> list[bytes]:

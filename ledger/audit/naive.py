@@ -45,7 +45,7 @@ def transfers(topic: str, state: State) -> list[Transfer]:
         return []
     if topic == "BankFeeBooked":
         return _kept([(FEE, BANK, state["amount"], "")], state["currency"], state["effective_at"])
-    who = state["affiliate_id"]
+    who = state.get("affiliate_id", "")  # nobody's, where a sale that nobody was credited with is taken back
     if topic.startswith("Payout"):
         return _kept(_payout(topic, state, who), state["currency"], state["effective_at"])
     debit, credit = _pair(topic, state, f"liability:{who}:")

@@ -39,12 +39,12 @@ SELECT (SELECT count(*) FROM journal j WHERE j.program_id = h.program_id AND j.g
   FROM log_heads h WHERE h.program_id = %(program_id)s AND h.log = 'books'
 
 -- name: count_subject_keys
--- How many keys of personal data there are, of all programs.
-SELECT count(*) FROM vault.subject_keys
+-- How many keys of personal data there are, of all programs; an erased subject's row has none.
+SELECT count(*) FROM vault.subject_keys WHERE wrapped_key <> ''
 
 -- name: select_a_subject_key
 -- Any one of a program's keys of personal data, to see whether the master key opens it.
-SELECT subject, wrapped_key FROM vault.subject_keys WHERE program_id = %(program_id)s LIMIT 1
+SELECT subject, wrapped_key FROM vault.subject_keys WHERE program_id = %(program_id)s AND wrapped_key <> '' LIMIT 1
 
 -- name: select_last_migration
 -- The newest migration that was applied.

@@ -14,15 +14,16 @@ from typing import NamedTuple
 
 import psycopg
 
+from ledger import erasing
 from ledger.application import CommissionLedger
 from ledger.backup import manifest, proof, tools
 from ledger.backup.manifest import LEDGER_DUMP, VAULT_DUMP, BackupRefused, Connection, Manifest, Progress
 from ledger.desk import Meta
 from ledger.domain.restore import Loss, RecordRestore
-from ledger.service import home_of, known_positions_file
-from ledger.store import known, migrate
+from ledger.service import erased_subjects_file, home_of, known_positions_file
+from ledger.store import erased, known, migrate
 from ledger.store.database import Database, make_pool, open_database
-from ledger.store.vault import MASTER_KEY_FILE, Secrets, load_master_key
+from ledger.store.vault import MASTER_KEY_FILE, Secrets, erase_subject, load_master_key
 
 # One restore at a time; a number of our own beside those of the store's advisory locks.
 LOCK = (4919, 30)
@@ -32,12 +33,14 @@ LOGS = ("books", "traffic")
 
 class Restored(NamedTuple):
     """A program that was restored. positions: log → the last one that the backup held; lost: accepted losses;
-    recorded_at: the position of BooksRestored, 0 for a program whose books are empty."""
+    recorded_at: the position of BooksRestored, 0 for a program whose books are empty; erased: the subjects whose keys,
+    if the backup held any, were not restored."""
 
     program: str
     positions: dict[str, int]
     lost: list[Loss]
     recorded_at: int
+    erased: list[str] = []
 
 
 class Choice(NamedTuple):
@@ -59,8 +62,9 @@ def restore(
 ) -> list[Restored]:
     """Restore a backup into the database that the environment names, which must be empty.
 
-    The files are checked, the rows proven against the manifest and the known positions, the books against their log;
-    then every program records BooksRestored, which blocks its payouts. Raises BackupRefused, StartupRefused,
+    The files are checked, the rows proven against the manifest and the known positions, the books against their log,
+    and the keys of erased subjects destroyed; then every program records BooksRestored, which blocks its payouts, and
+    the erasures that it lacks. Raises BackupRefused, StartupRefused,
     MigrationError, MasterKeyMissing, EmbeddedServerError, psycopg.Error, OSError.
     """
     said = manifest.read(directory)
@@ -71,6 +75,8 @@ def restore(
     path = known_positions_file(env)
     was_known = known.read(path) if path is not None else None
     losses = _losses(said, was_known, choice.accept_loss)
+    list_ = erased_subjects_file(env)
+    was_erased = erased.read(list_)
     if keys is not None:
         _refuse_without_master_key(env)
     with open_database(env) as database, _emptied(database) as owner:
@@ -83,9 +89,18 @@ def restore(
             _refuse_other_history(owner, was_known)
         assert database.owner_url is not None
         migrate.migrate(database.owner_url)
+        with owner.transaction():
+            gone = _erase_again(owner, said, was_erased)
         with make_pool(database.app_url, min_size=1, max_size=4, name="ledger-restore") as pool:
             proof.prove_books(pool, owner, said, progress)
-            restored = _record(CommissionLedger(pool, secrets), said, losses, meta)
+            ledger = CommissionLedger(pool, secrets)
+            restored = [one._replace(erased=gone[one.program]) for one in _record(ledger, said, losses, meta)]
+            for one in restored:
+                if one.recorded_at:
+                    subjects = was_erased.programs.get(one.program, {})
+                    erasing.reapply(ledger, one.program, {s: subjects[s].ground for s in subjects}, meta)
+                    if list_ is not None:
+                        erasing.note_erased(ledger, one.program, list_)
         if losses:
             assert path is not None
             with owner.transaction(), owner.cursor() as cur:
@@ -238,6 +253,19 @@ def _load(
         tools.run(tool, database.owner_url, arguments, watch)
     owner.execute("SELECT pg_advisory_unlock(%s, %s)", migrate.LOCK)
     owner.execute("ANALYZE")  # without statistics the first look-ups read whole logs
+
+
+def _erase_again(owner: Connection, said: Manifest, was_erased: erased.ErasedSubjects) -> dict[str, list[str]]:
+    """Destroy the keys that the backup brought of subjects that its own log, or the list outside, says are erased.
+    Returns program → those subjects."""
+    gone: dict[str, list[str]] = {}
+    with owner.cursor() as cur:
+        for program in said.programs:
+            subjects = {*erasing.erased_in_log(cur, program.program_id), *was_erased.programs.get(program.program, {})}
+            gone[program.program] = sorted(subjects)
+            for subject in gone[program.program]:
+                erase_subject(cur, program.program_id, subject)
+    return gone
 
 
 def _record(ledger: CommissionLedger, said: Manifest, losses: list[known.AcceptedLoss], meta: Meta) -> list[Restored]:

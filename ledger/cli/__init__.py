@@ -13,27 +13,40 @@ import click
 import psycopg
 import psycopg_pool
 
+from ledger.audit.keys import SigningKeyWrong
+from ledger.audit.sealing import SealRefused
+from ledger.audit.tree import TreeIncomplete
 from ledger.backup.manifest import BackupRefused
 from ledger.cli import (
     auditing,
     backups,
     banking,
+    checking,
     demo,
+    erasing,
+    exporting,
     importing,
     listing,
     money,
     operating,
     payees,
     payouts,
+    proving,
     reconciling,
     records,
+    replaying,
+    reporting,
+    statement_proof,
     statements,
     taxes,
+    verifying,
+    witnessing,
     working,
 )
 from ledger.domain.errors import Refusal
 from ledger.imports.errors import ImportRefused
 from ledger.mail import MailSettingsWrong
+from ledger.projections.rebuild import RebuildCollision
 from ledger.store.database import StartupRefused
 from ledger.store.embedded import EmbeddedServerError
 from ledger.store.log import UnknownProgram
@@ -48,7 +61,11 @@ EXPECTED = (
     EmbeddedServerError,
     MigrationError,
     MasterKeyMissing,
+    SigningKeyWrong,
+    SealRefused,
+    TreeIncomplete,
     MailSettingsWrong,
+    RebuildCollision,
     OSError,
 )
 
@@ -62,8 +79,9 @@ def cli() -> None:
 
 
 MODULES = (
-    demo, operating, records, listing, money, importing, payees, payouts, statements, taxes, reconciling, banking,
-    auditing, backups, working,
+    demo, operating, records, listing, money, importing, payees, payouts, statements, statement_proof, taxes,
+    reconciling, banking, auditing, checking, proving, witnessing, replaying, reporting, exporting, verifying, erasing,
+    backups, working,
 )  # fmt: skip
 for verbs in MODULES:
     for command in verbs.COMMANDS:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ledger import erasing
 from ledger.backup.manifest import read as read_manifest
 from ledger.backup.restoring import Choice
 from ledger.backup.restoring import restore as restore_backup
@@ -22,7 +23,7 @@ from ledger.cli.common import (
     program_option,
 )
 from ledger.domain.restore import ConfirmBankMatched
-from ledger.service import known_positions_file, open_service
+from ledger.service import erased_subjects_file, known_positions_file, open_service
 from ledger.store import known
 
 directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
@@ -89,6 +90,8 @@ def restore(
             f"{one.program}: books to position {one.positions['books']:,}, clicks to {one.positions['traffic']:,}:"
             " every hash and the books are proven"
         )
+        if one.erased:
+            click.echo(f"{one.program}: {len(one.erased)} erased subjects stay erased: {', '.join(one.erased)}")
         for loss in one.lost:
             click.echo(f"{one.program}: lost of {loss.log}: positions {loss.first:,} to {loss.last:,}")
     click.echo("payouts are blocked until `ledger bank-matched` confirms, for each program, what the bank says")
@@ -105,6 +108,10 @@ def known_positions(record: bool, as_json: bool) -> None:
     if record:
         with open_service() as service:
             found = known.record_known_positions(service.pool, file)
+            erased_file = erased_subjects_file()
+            if erased_file is not None:
+                for name in found.positions:
+                    erasing.note_erased(service.ledger, name, erased_file)
     else:
         found = known.read(file) or known.KnownPositions()
     if as_json:

@@ -1,4 +1,4 @@
-"""Verbs for operators: serve, migrate, rebuild, bench."""
+"""Verbs for operators: serve, migrate, bench."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import click
-import psycopg
 
-from ledger.cli.common import Ticker, print_json, program_option
-from ledger.domain.ids import program_id
-from ledger.projections.rebuild import clear_old_generations
-from ledger.projections.rebuild import rebuild as rebuild_books
 from ledger.service import open_service
 from ledger.store import migrate as migrations
 from ledger.store.database import open_database
@@ -108,34 +103,6 @@ def migrate() -> None:
         click.echo("nothing to do: every migration is applied")
 
 
-@click.command()
-@program_option
-@click.option("--replace", is_flag=True, help="Make the rebuilt books live even if they differ from the present ones.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def rebuild(program: str, replace: bool, as_json: bool) -> None:
-    """Replay a program's books from its log beside the live ones, prove them equal, and swap them in.
-
-    Writing and reading go on meanwhile. If they differ, nothing is changed and the first difference is shown. With the
-    owner role at hand (LEDGER_OWNER_URL, or the embedded server) the rows that were replaced are cleared away.
-    """
-    with open_service() as service, Ticker("replayed") as ticker:
-        report = rebuild_books(
-            service.pool, program_id(program), lambda step: ticker.show(step.position, step.last), replace
-        )
-        if report.swapped and service.database.owner_url:
-            with psycopg.connect(service.database.owner_url) as owner:
-                clear_old_generations(owner, program_id(program))
-    if as_json:
-        print_json(report._asdict())
-    elif report.equal:
-        click.echo(f"{report.events:,} events replayed into {report.lines:,} journal lines: equal to the live books")
-    else:
-        click.echo(f"{report.events:,} events replayed: the live books differ, first at {report.different}")
-        click.echo("the rebuilt books are live now" if report.swapped else "nothing was changed; see --replace")
-    if not report.equal and not report.swapped:
-        raise click.exceptions.Exit(1)
-
-
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def bench(args: tuple[str, ...]) -> int:
@@ -146,4 +113,4 @@ def bench(args: tuple[str, ...]) -> int:
     return int(import_module("benchmarks.run").main(list(args)) or 0)
 
 
-COMMANDS = (serve, migrate, rebuild, bench)
+COMMANDS = (serve, migrate, bench)

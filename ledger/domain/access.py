@@ -8,7 +8,7 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from ledger.domain import affiliate
+from ledger.domain import affiliate, erasure
 from ledger.domain.errors import InvalidInput, NotFound, SamePerson, WrongState
 from ledger.domain.event import Answer, Command, Decision, Event, in_utc
 from ledger.domain.ids import check_slug, same_person
@@ -90,7 +90,7 @@ class IssueKey(Command, frozen=True):
         if self.rotates:
             streams.append(key(self.rotates))
         if self.affiliate_id:
-            streams.append(affiliate.key(self.affiliate_id))
+            streams += [affiliate.key(self.affiliate_id), erasure.affiliate_key(self.affiliate_id)]
         return Needs(streams)
 
     def decide(self, view: View) -> Decision:
@@ -106,6 +106,8 @@ class IssueKey(Command, frozen=True):
             raise SamePerson("nobody issues a key to themselves")
         if self.affiliate_id and view.affiliate(self.affiliate_id) is None:
             raise NotFound(f"affiliate {self.affiliate_id} does not exist")
+        if self.affiliate_id:
+            erasure.refuse_erased(view, self.affiliate_id)
         if not view.now < self.expires_at <= view.now + LONGEST_LIFE:
             raise InvalidInput("expires_at", f"must be in the future, at most {LONGEST_LIFE.days} days from now")
         issued = KeyIssued(

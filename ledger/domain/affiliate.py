@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from ledger.domain import erasure
 from ledger.domain.errors import DiffersFromOriginal, NotFound, WrongState
 from ledger.domain.event import Answer, Command, Decision, Draft, Event
 from ledger.domain.ids import check_slug
@@ -102,10 +103,11 @@ class EnrolAffiliate(Command, frozen=True):
         return Needs([key(self.affiliate_id)])
 
     def decide(self, view: View) -> Decision:
-        """AffiliateEnrolled, once. Raises DiffersFromOriginal."""
+        """AffiliateEnrolled, once. Raises DiffersFromOriginal, WrongState for an affiliate that was erased."""
         stream = key(self.affiliate_id)
         body = {"affiliate_id": self.affiliate_id, "status": "applied"}
         if (was := view.affiliate(self.affiliate_id)) is not None:
+            erasure.refuse_erased(view, self.affiliate_id)
             differs = []
             for field in PERSONAL_FIELDS:
                 kept = view.unseal(stream, stream, field, getattr(was, field))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from ledger.domain import affiliate, money
+from ledger.domain import affiliate, erasure, money
 from ledger.domain.adjustment import ProposeAdjustment
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound, WrongState
 from ledger.domain.event import Answer, Command, Decision, Draft, Event, own_last
@@ -183,7 +183,8 @@ class OpenDispute(Command, frozen=True):
 
     def needs(self) -> Needs:
         """The affiliate, and the line's first two disputes."""
-        return Needs([affiliate.key(self.affiliate_id), key(self._id(1)), key(self._id(2))])
+        whose = [affiliate.key(self.affiliate_id), erasure.affiliate_key(self.affiliate_id)]
+        return Needs([*whose, key(self._id(1)), key(self._id(2))])
 
     def _earlier(self, view: View) -> Iterator[tuple[str, DisputeState]]:
         attempt = 1
@@ -193,9 +194,10 @@ class OpenDispute(Command, frozen=True):
 
     def decide(self, view: View) -> Decision:
         """DisputeOpened. The same words again answer as they did. Raises NotFound for an unknown affiliate,
-        DiffersFromOriginal while the line is disputed in other words."""
+        DiffersFromOriginal while the line is disputed in other words, WrongState for an affiliate that was erased."""
         if view.affiliate(self.affiliate_id) is None:
             raise NotFound(f"affiliate {self.affiliate_id} does not exist")
+        erasure.refuse_erased(view, self.affiliate_id)
         earlier = list(self._earlier(view))
         for dispute_id, was in reversed(earlier):
             if _Sealed(view, was).same("text", was.opened.text, self.text):

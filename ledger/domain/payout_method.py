@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from ledger.domain import affiliate, money, notice
+from ledger.domain import affiliate, erasure, money, notice
 from ledger.domain.errors import InvalidInput, NotFound, SamePerson, WrongState
 from ledger.domain.event import Answer, Command, Decision, Draft, Event, own_last
 from ledger.domain.ids import AMOUNT_MAX, check_slug, same_person
@@ -228,7 +228,8 @@ class ProposePayoutMethod(Command, frozen=True):
 
     def needs(self) -> Needs:
         """The payout method and its affiliate."""
-        return Needs([key(self.affiliate_id, self.currency), affiliate.key(self.affiliate_id)])
+        whose = [affiliate.key(self.affiliate_id), erasure.affiliate_key(self.affiliate_id)]
+        return Needs([key(self.affiliate_id, self.currency), *whose])
 
     def needs_then(self, view: View) -> Needs | None:
         """The notice."""
@@ -237,9 +238,11 @@ class ProposePayoutMethod(Command, frozen=True):
         return Needs([notice.key(Which(self.affiliate_id, self.currency, number).notice_id("proposed"))])
 
     def decide(self, view: View) -> Decision:
-        """PayoutMethodProposed and a notice. Raises NotFound, WrongState while another version waits for a person."""
+        """PayoutMethodProposed and a notice. Raises NotFound, WrongState while another version waits for a person, or
+        for an affiliate that was erased."""
         if view.affiliate(self.affiliate_id) is None:
             raise NotFound(f"affiliate {self.affiliate_id} does not exist")
+        erasure.refuse_erased(view, self.affiliate_id)
         stream = key(self.affiliate_id, self.currency)
         state = payout_method(view, self.affiliate_id, self.currency)
         if state is not None and (latest := state.latest) is not None and self._same_as(latest, view):

@@ -62,8 +62,21 @@ class StatementsIssued(Event, frozen=True):
     digest: str
 
 
+class AffiliateTreesRecorded(Event, frozen=True):
+    """Which entries each affiliate has: the events up to cut_position (of the period's version) that moved its money.
+    root (hex): over affiliate_count affiliates' trees of entry_count entries in all (docs/statement-proofs.md), so that
+    nobody can later be shown fewer."""
+
+    period: str
+    version: int
+    cut_position: int
+    affiliate_count: int
+    entry_count: int
+    root: str
+
+
 class ClosedPeriod(Struct):
-    """status: closing (statements are being issued) or closed."""
+    """status: closing (statements are being issued) or closed. trees: None for one closed before there were any."""
 
     period: str
     starts_at: datetime | None
@@ -71,6 +84,7 @@ class ClosedPeriod(Struct):
     version: int = 1
     status: str = "closing"
     issued: StatementsIssued | None = None
+    trees: AffiliateTreesRecorded | None = None
 
 
 class CalendarState(Struct):
@@ -89,12 +103,14 @@ def fold(state: CalendarState | None, event: Event) -> CalendarState:
     if isinstance(event, PeriodClosed):
         state.closed.append(ClosedPeriod(event.period, event.starts_at, event.ends_at))
         return state
-    assert isinstance(event, PeriodReissued | StatementsIssued)
+    assert isinstance(event, PeriodReissued | AffiliateTreesRecorded | StatementsIssued)
     one = state.find(event.period)
     if one is None:
         return state
     if isinstance(event, PeriodReissued):
-        one.version, one.status = event.version, "closing"
+        one.version, one.status, one.trees = event.version, "closing", None
+    elif isinstance(event, AffiliateTreesRecorded):
+        one.trees = event
     else:
         one.status, one.issued = "closed", event
     return state
@@ -257,6 +273,34 @@ class ReissuePeriod(Command, frozen=True):
         reason = view.seal("program", KEY, f"reason.{self.period}.{self.version}", self.reason)
         event = PeriodReissued(period=self.period, version=self.version, reason=reason)
         return Decision([(KEY, event)], Answer("recorded", body))
+
+
+class RecordAffiliateTrees(Command, frozen=True):
+    """Commit to every affiliate's entries up to a version's cut."""
+
+    name: ClassVar[str] = "record_affiliate_trees"
+    trees: AffiliateTreesRecorded
+
+    def needs(self) -> Needs:
+        """The calendar."""
+        return Needs([KEY])
+
+    def decide(self, view: View) -> Decision:
+        """AffiliateTreesRecorded, once a version. Raises NotFound, WrongState when another root was recorded, or when
+        the statements are all issued."""
+        new = self.trees
+        one = calendar(view).find(new.period)
+        if one is None or one.version != new.version:
+            raise NotFound(f"period {new.period} has no version {new.version}")
+        body = {"period": new.period, "version": new.version, "root": new.root}
+        if one.trees is not None:
+            if one.trees != new:
+                raise WrongState(f"the entries of period {new.period} are not those that were recorded")
+            at = view.answered_at(KEY, AffiliateTreesRecorded, period=new.period, version=new.version)
+            return Decision([], Answer("unchanged", body, at))
+        if one.status == "closed":
+            raise WrongState(f"the statements of period {new.period} are all issued already")
+        return Decision([(KEY, new)], Answer("recorded", body))
 
 
 class FinishClose(Command, frozen=True):

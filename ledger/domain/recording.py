@@ -75,6 +75,8 @@ class RecordConversion(Command, frozen=True):
         for field in ("coupon", "event_id", "channel", "country"):
             if (value := getattr(self, field)) is not None:
                 force_setattr(self, field, check_external_id(field, value))
+        if self.items:
+            force_setattr(self, "items", [_checked(f"items.{n}", item) for n, item in enumerate(self.items)])
 
     def needs(self) -> Needs:
         """The conversion, and everything that attribution may look at."""
@@ -125,6 +127,14 @@ class RecordConversion(Command, frozen=True):
         _check_same(fact, was)
         assert state.answer is not None
         return Decision([], Answer("unchanged", state.answer, view.answered_at(key(self.order_id), ConversionRecorded)))
+
+
+def _checked(where: str, item: Item) -> Item:
+    """An item as it is stored and compared. Raises InvalidInput."""
+    category = item.category
+    if category is not None:
+        category = check_external_id(f"{where}.category", category)
+    return Item(check_external_id(f"{where}.sku", item.sku), item.quantity, item.amount, category)
 
 
 def needs_of(sale: RecordConversion | ConversionRecorded) -> Needs:

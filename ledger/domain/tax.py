@@ -11,7 +11,7 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from ledger.domain import affiliate, money
+from ledger.domain import affiliate, erasure, money
 from ledger.domain.countries import COUNTRIES
 from ledger.domain.errors import InvalidInput, NotFound, SamePerson, WrongState
 from ledger.domain.event import Answer, Command, Decision, Event, in_utc
@@ -311,12 +311,14 @@ class RecordTaxProfile(Command, frozen=True):
 
     def needs(self) -> Needs:
         """The profile and its affiliate."""
-        return Needs([profile_key(self.affiliate_id), affiliate.key(self.affiliate_id)])
+        whose = [affiliate.key(self.affiliate_id), erasure.affiliate_key(self.affiliate_id)]
+        return Needs([profile_key(self.affiliate_id), *whose])
 
     def decide(self, view: View) -> Decision:
-        """TaxProfileRecorded, unless nothing changes. Raises NotFound."""
+        """TaxProfileRecorded, unless nothing changes. Raises NotFound, WrongState for an affiliate that was erased."""
         if view.affiliate(self.affiliate_id) is None:
             raise NotFound(f"affiliate {self.affiliate_id} does not exist")
+        erasure.refuse_erased(view, self.affiliate_id)
         stream, subject = profile_key(self.affiliate_id), affiliate.key(self.affiliate_id)
         was = tax_profile(view, self.affiliate_id)
         version = was.profile_version if was else 0

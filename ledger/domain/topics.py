@@ -12,6 +12,7 @@ from ledger.domain import (
     conversion,
     coupon,
     dispute,
+    erasure,
     exceptions,
     invoice_numbers,
     notice,
@@ -110,6 +111,10 @@ EVENTS: tuple[type[Event], ...] = (
     bank.BankFeeBooked,
     bank.BankStatementImported,
     payout.PayoutConfirmed,
+    erasure.ErasureProposed,
+    erasure.SubjectErased,
+    erasure.ErasureRejected,
+    period.AffiliateTreesRecorded,
 )
 
 TOPIC_OF: dict[type[Event], str] = {event: event.__name__ for event in EVENTS}
@@ -140,6 +145,7 @@ FOLDS: dict[str, Fold] = {  # type: ignore[type-arg]
     "break": breaks.fold,
     "dispute": dispute.fold,
     "restores": restore.fold,
+    "erasure": erasure.fold,
 }
 
 # What rarely changes and every decision needs: remembered between batches while master_position stands still.

@@ -89,8 +89,13 @@ class View(Protocol):
         event that the same command appended to that stream. It is what the command's caller was told, and is told
         again."""
 
+    def unsettled(self, affiliate_id: str) -> list[tuple[str, str]]:
+        """(what, which) of everything open with an affiliate: balances, payouts on their way, records that wait for a
+        decision, access keys in force. Of the stored truth: a command that asks stands first in its batch."""
+
     def seal(self, subject: str, key: str, field: str, text: str) -> str:
-        """Personal text as ciphertext bound to a stream and a field ('' stays '')."""
+        """Personal text as ciphertext bound to a stream and a field ('' stays ''). Of an erased subject nothing is
+        kept: erasure.ERASED."""
 
     def unseal(self, subject: str, key: str, field: str, sealed: str) -> str | None:
         """The text again, or None once its subject's key is erased."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 from ledger import sql
 from ledger.domain.adjustment import AdjustmentPosted, AdjustmentProposed, AdjustmentRejected
 from ledger.domain.dispute import DisputeAccepted, DisputeAnswered, DisputeOpened, DisputeRejected
+from ledger.domain.erasure import ErasureProposed, ErasureRejected, SubjectErased
 from ledger.domain.event import Event
 from ledger.domain.ids import same_person, stream_id
 from ledger.domain.offer import TermsProposed, TermsPublished, TermsRejected
@@ -29,6 +30,7 @@ _AT_ONCE = 1000
 _KINDS: dict[str, tuple[type[Event], type[Event], type[Event], tuple[str, ...], str]] = {
     "adjustment": (AdjustmentProposed, AdjustmentPosted, AdjustmentRejected, ("adjustment_id",), ""),
     "dispute": (DisputeOpened, DisputeAccepted, DisputeRejected, ("dispute_id",), ""),
+    "erasure": (ErasureProposed, SubjectErased, ErasureRejected, ("subject",), ""),
     "payout_method": (
         PayoutMethodProposed, PayoutMethodApproved, PayoutMethodRejected, ("affiliate_id", "currency"),
         "method_version",
@@ -42,10 +44,10 @@ _TOPICS = [*(TOPIC_OF[event] for event in _KIND_OF), TOPIC_OF[DisputeAnswered]]
 
 
 class Trail(Struct):
-    """Something that one person proposed and another decides. kind: adjustment, dispute, payout_method, payout_run,
-    tax_rules or terms; record_id: '' for the program's tax rules; version: of a payout method, tax rules or terms.
-    decision: approved or rejected, and the position of its event; '' and 0 while nobody has decided. proposed_by: who
-    opened it, of a dispute. answered_by: who wrote back last, of a dispute."""
+    """Something that one person proposed and another decides. kind: adjustment, dispute, erasure, payout_method,
+    payout_run, tax_rules or terms; record_id: '' for the program's tax rules; version: of a payout method, tax rules
+    or terms. decision: approved or rejected, and the position of its event; '' and 0 while nobody has decided.
+    proposed_by: who opened it, of a dispute. answered_by: who wrote back last, of a dispute."""
 
     kind: str
     record_id: str

@@ -5,9 +5,9 @@
 -- book_events_decisions, letter for letter, without which this would read the whole log.
 SELECT position, originator_id FROM book_events
  WHERE program_id = %(program_id)s AND position > %(after)s
-   AND topic IN ('AdjustmentPosted', 'AdjustmentRejected', 'DisputeAccepted', 'DisputeRejected',
+   AND topic IN ('AdjustmentPosted', 'AdjustmentRejected', 'DisputeAccepted', 'DisputeRejected', 'ErasureRejected',
                  'PayoutMethodApproved', 'PayoutMethodRejected', 'PayoutRunApproved', 'PayoutRunRejected',
-                 'TaxRulesPublished', 'TaxRulesRejected', 'TermsPublished', 'TermsRejected')
+                 'SubjectErased', 'TaxRulesPublished', 'TaxRulesRejected', 'TermsPublished', 'TermsRejected')
  ORDER BY position LIMIT %(limit)s
 
 -- name: select_steps

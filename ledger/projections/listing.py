@@ -70,5 +70,6 @@ _DESCRIBE: dict[str, Any] = {
     "notice": lambda s: (s.status, s.queued.template, s.queued.affiliate_id),
     "break": lambda s: (s.status, s.opened.type, s.opened.affiliate_id),
     "dispute": lambda s: (s.status, "", s.opened.affiliate_id),
+    "erasure": lambda s: (s.status, s.ground, s.subject.removeprefix("affiliate:") if s.subject[0] == "a" else ""),
     "bank_statement": lambda s: ("imported", "", ""),
 }

@@ -14,7 +14,13 @@ from uuid import UUID
 import msgspec
 
 from ledger import sql
-from ledger.domain.period import CalendarState, PeriodClosed, PeriodReissued, StatementsIssued
+from ledger.domain.period import (
+    AffiliateTreesRecorded,
+    CalendarState,
+    PeriodClosed,
+    PeriodReissued,
+    StatementsIssued,
+)
 from ledger.domain.postings import BANK_FEE, COMMISSION, PROGRAM_BANK, VAT, WITHHOLDING
 from ledger.domain.statement import Buckets, Section, StatementIssued
 from ledger.projections.listing import Touched
@@ -99,6 +105,8 @@ def _statement_row(issued: StatementIssued, position: int) -> dict[str, Any]:
 def _store_period(
     cur: Rows, program_id: UUID, calendar: CalendarState, event: Any, position: int, now: datetime
 ) -> None:
+    if isinstance(event, AffiliateTreesRecorded):
+        return  # its trees are a table of their own: ledger/affiliate_trees.py
     if isinstance(event, StatementsIssued):
         counts = {"statement_count": event.statement_count, "line_count": event.line_count}
         cur.execute(

@@ -25,6 +25,7 @@ COLUMNS = (
 # From so many rows on COPY is quicker: psycopg parses a statement of more than 50 parameters anew each time.
 COPY_FROM_ROWS = 5
 ROWS_AT_ONCE = 250  # how many are packed while the server stores those before
+MIDDLES_KEPT = 1000  # of export lines: events of one batch stand together
 
 Rows = Cursor[TupleRow]
 
@@ -235,10 +236,27 @@ def select_streams(cur: Rows, program_id: UUID, ids: Sequence[UUID], log: str = 
 
 def stored_line(program_id: UUID, log: str, row: Sequence[Any]) -> bytes:
     """The export line of a row as selected by select_rows."""
-    position, originator, version, topic, recorded_at, actor, key_id, request_id, cause, state = row
-    middle = codec.line_middle(topic, codec.instant_text(recorded_at), actor, key_id, request_id, cause)
+    return line_maker(program_id, log)(row)
+
+
+def line_maker(program_id: UUID, log: str) -> Callable[[Sequence[Any]], bytes]:
+    """stored_line for many rows of one log: what a batch's events share is made once. Columns behind the state are
+    left alone."""
     prefix = codec.line_prefix(program_id, log)
-    return codec.export_line(prefix, position, originator, version, middle, state.encode())
+    middles: dict[tuple[Any, ...], str] = {}
+
+    def line(row: Sequence[Any]) -> bytes:
+        position, originator, version, topic, recorded_at, actor, key_id, request_id, cause, state, *_ = row
+        meta = (topic, recorded_at, actor, key_id, request_id, cause)
+        middle = middles.get(meta)
+        if middle is None:
+            if len(middles) >= MIDDLES_KEPT:
+                middles.clear()
+            middle = codec.line_middle(topic, codec.instant_text(recorded_at), actor, key_id, request_id, cause)
+            middles[meta] = middle
+        return codec.export_line(prefix, position, originator, version, middle, state.encode())
+
+    return line
 
 
 def select_rows(cur: Rows, program_id: UUID, log: str, after: int, limit: int) -> list[TupleRow]:

@@ -1,7 +1,8 @@
 """Secrets: the service's master key and what is derived from it, and the data keys that make personal data readable.
 
 Each subject (an affiliate, a month of traffic) has a data key of its own, wrapped by the master key and kept outside
-the logs; deleting it erases the subject, and leaves every hash and total as it was.
+the logs; destroying it erases the subject, and leaves every hash and total as it was. A destroyed key leaves a row
+without a key, so that nobody, whoever races, makes the subject another.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ledger.domain.attribution import OUR_CLICK_PREFIX
 from ledger.domain.click import ClickToken
+from ledger.domain.erasure import ERASED
 from ledger.store.log import Rows
 
 NONCE_BYTES = 12
@@ -41,7 +43,7 @@ def load_master_key(home: Path | None, env: Mapping[str, str] | None = None) -> 
     if not text and (named := env.get("LEDGER_MASTER_KEY_FILE")):
         text = Path(named).read_text()
     if not text and home is not None:
-        text = _own_key_file(home / MASTER_KEY_FILE)
+        text = own_key_file(home / MASTER_KEY_FILE)
     try:
         key = bytes.fromhex(text.strip())
     except ValueError:
@@ -51,7 +53,8 @@ def load_master_key(home: Path | None, env: Mapping[str, str] | None = None) -> 
     return key
 
 
-def _own_key_file(path: Path) -> str:
+def own_key_file(path: Path) -> str:
+    """The text of a file that holds a secret of our own: 64 hex digits, made on first use (0600)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
@@ -163,10 +166,11 @@ class Vault:
     def __init__(self, cur: Rows, secrets_: Secrets, program_id: UUID, now: datetime) -> None:
         self._cur, self._secrets, self._program_id, self._now = cur, secrets_, program_id, now
         self._keys: dict[str, AESGCM | None] = {}
+        self._erased: set[str] = set()
 
     def _key(self, subject: str, make: bool) -> AESGCM | None:
         known = self._keys.get(subject)
-        if known is not None or (subject in self._keys and not make):
+        if known is not None or (subject in self._keys and not make) or subject in self._erased:
             return known
         if make:
             wrapped = self._secrets.wrap(self._program_id, subject, os.urandom(32))
@@ -183,7 +187,10 @@ class Vault:
         key = self._keys[subject] = self._opened(subject, row[0]) if row else None
         return key
 
-    def _opened(self, subject: str, wrapped: bytes) -> AESGCM:
+    def _opened(self, subject: str, wrapped: bytes) -> AESGCM | None:
+        if not wrapped:
+            self._erased.add(subject)
+            return None
         return AESGCM(self._secrets.unwrap(self._program_id, subject, wrapped))
 
     def load(self, subjects: Iterable[str]) -> None:
@@ -196,24 +203,25 @@ class Vault:
         )
         self._keys.update((subject, self._opened(subject, wrapped)) for subject, wrapped in self._cur)
 
-    def sealer(self, subject: str) -> AESGCM:
-        """The subject's key, made if there is none: for sealing many texts."""
-        key = self._key(subject, make=True)
-        assert key is not None
-        return key
+    def sealer(self, subject: str) -> AESGCM | None:
+        """The subject's key, made if there is none: for sealing many texts. None for an erased subject, of which
+        nothing is kept."""
+        return self._key(subject, make=True)
 
     def seal(self, subject: str, key: str, field: str, text: str) -> str:
-        """Text as base64 ciphertext bound to a stream key and a field; '' stays ''."""
+        """Text as base64 ciphertext bound to a stream key and a field; '' stays '', and of an erased subject nothing
+        is kept but the word ERASED."""
         if not text:
             return ""
-        return seal_with(self.sealer(subject), key, field, text.encode())
+        cipher = self.sealer(subject)
+        return ERASED if cipher is None else seal_with(cipher, key, field, text.encode())
 
     def unseal(self, subject: str, key: str, field: str, sealed: str) -> str | None:
         """The text again; None once the subject's key is erased, or when the ciphertext was moved or changed."""
         if not sealed:
             return ""
         cipher = self._key(subject, make=False)
-        if cipher is None:
+        if cipher is None or sealed == ERASED:
             return None
         raw = base64.b64decode(sealed)
         try:
@@ -222,6 +230,12 @@ class Vault:
             return None
         return plain.decode()
 
+    def erase(self, subject: str) -> None:
+        """Destroy a subject's key, for good once the transaction is committed."""
+        erase_subject(self._cur, self._program_id, subject, self._now)
+        self._keys[subject] = None
+        self._erased.add(subject)
+
 
 def seal_with(cipher: AESGCM, key: str, field: str, plain: bytes) -> str:
     """base64(nonce || AES-GCM ciphertext), with the stream key and field as associated data."""
@@ -229,7 +243,33 @@ def seal_with(cipher: AESGCM, key: str, field: str, plain: bytes) -> str:
     return base64.b64encode(nonce + cipher.encrypt(nonce, plain, f"{key}\n{field}".encode())).decode()
 
 
-def erase_subject(cur: Rows, program_id: UUID, subject: str) -> bool:
-    """Delete a subject's data key. True if there was one."""
-    cur.execute("DELETE FROM vault.subject_keys WHERE program_id = %s AND subject = %s", (program_id, subject))
-    return cur.rowcount > 0
+def erase_subject(cur: Rows, program_id: UUID, subject: str, at: datetime | None = None) -> bool:
+    """Destroy a subject's data key, and leave the row that keeps another from being made. True if there was a key.
+
+    at: the instant of the erasure, now unless said. Ends in that row also while somebody makes the subject's first key.
+    """
+    found = False
+    while True:
+        cur.execute(
+            "DELETE FROM vault.subject_keys WHERE program_id = %s AND subject = %s AND wrapped_key <> ''",
+            (program_id, subject),
+        )
+        found = found or cur.rowcount > 0
+        # waits for whoever is just making a key, and is then told that there is a row
+        cur.execute(
+            "INSERT INTO vault.subject_keys (program_id, subject, wrapped_key, created_at) VALUES (%s, %s, '', %s)"
+            " ON CONFLICT DO NOTHING",
+            (program_id, subject, at or datetime.now(UTC)),
+        )
+        if cur.rowcount or not alive_keys(cur, program_id, [subject]):
+            return found
+
+
+def alive_keys(cur: Rows, program_id: UUID, subjects: Iterable[str]) -> list[str]:
+    """Those of some subjects that have a key."""
+    cur.execute(
+        "SELECT subject FROM vault.subject_keys WHERE program_id = %s AND subject = ANY(%s) AND wrapped_key <> ''"
+        " ORDER BY subject",
+        (program_id, list(subjects)),
+    )
+    return [subject for (subject,) in cur]

@@ -1,0 +1,159 @@
+"""Whose word stands for a log: keys, signed checkpoints, and the proof that what was exported begins what was
+sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from ledger.audit import directory as names
+from ledger.audit.directory import Consistency, LogEnd, Manifest
+from ledger.audit.findings import Findings
+from ledger.audit.merkle import InvalidProof, verify_consistency
+from ledger.audit.notes import (
+    ED25519,
+    Checkpoint,
+    InvalidNote,
+    VerifierKey,
+    from_base64,
+    open_checkpoint,
+    read_note,
+    read_verifier_key,
+    verified_by,
+)
+from ledger.audit.verifying_hashes import Known
+
+HISTORY = "checkpoints.ndjson"  # in a log's directory: earlier signed checkpoints, which narrow down where it differs
+LEAVES = "leaves"  # its leaf hashes side by side, 32 bytes each, which name the position
+SMALL_FILE = 64 << 20
+
+
+class EarlierCheckpoint(Struct, frozen=True):
+    """A line of checkpoints.ndjson. note: the signed note as it was published."""
+
+    size: int
+    note: str
+
+
+class Seal(NamedTuple):
+    """A log's signed checkpoint. signed_by, cosigned_by: verifier keys that did."""
+
+    checkpoint: Checkpoint
+    signed_by: list[str]
+    cosigned_by: list[str]
+
+
+def read_keys(text: str) -> list[VerifierKey]:
+    """The verifier keys of a text, one a line; empty lines and lines that begin with # are none. Raises InvalidNote."""
+    lines = (line.strip() for line in text.split("\n"))
+    return [read_verifier_key(line) for line in lines if line and not line.startswith("#")]
+
+
+def read_small(path: Path) -> bytes:
+    """A file's bytes. Raises OSError, also for one that is too large to be what it should."""
+    if path.stat().st_size > SMALL_FILE:
+        raise OSError(f"{path.name} is too large")
+    return path.read_bytes()
+
+
+def open_seal(note: str, keys: Sequence[VerifierKey]) -> Seal:
+    """A checkpoint that one of the keys signed under the log's own name. Raises InvalidNote."""
+    checkpoint = open_checkpoint(note, keys)
+    signed = verified_by(read_note(note), keys)
+    own = [str(key) for key in signed if key.algorithm == ED25519 and key.name == checkpoint.origin]
+    return Seal(checkpoint, own, [str(key) for key in signed if str(key) not in own])
+
+
+class Seals:
+    """The checkpoints of one export, and what they say of its logs. read: a file's bytes by its path in the export, or
+    OSError; keys: who may sign."""
+
+    def __init__(
+        self, read: Callable[[str], bytes], manifest: Manifest, keys: Sequence[VerifierKey], findings: Findings
+    ) -> None:
+        self._read, self._manifest, self._keys, self._findings = read, manifest, keys, findings
+        self.seals: dict[str, Seal] = {}
+
+    def roots(self, log: str) -> list[Known]:
+        """The roots that signatures vouch for, up to the exported size, and the manifest's own."""
+        end = self._manifest.logs[log]
+        if end.size == 0:
+            return []
+        known = [stated(end)]
+        seal = self._newest(log, end)
+        if seal is not None and seal.checkpoint.size == end.size:
+            known.append(Known(end.size, seal.checkpoint.root, "the signed checkpoint"))
+        return known + self._earlier(log, end)
+
+    def _newest(self, log: str, end: LogEnd) -> Seal | None:
+        path = f"{log}/{names.CHECKPOINT}"
+        try:
+            seal = open_seal(self._read(path).decode(), self._keys)
+            self._check_name(log, seal.checkpoint)
+            if not seal.checkpoint.size == end.checkpoint_size >= end.size:
+                found = f"size {seal.checkpoint.size}"
+                self._invalid(log, f"a checkpoint of size {end.checkpoint_size}, at least {end.size}", found, path)
+                return None
+        except (InvalidNote, UnicodeDecodeError, OSError) as problem:
+            self._invalid(log, "a checkpoint that a known key signed", _told(problem), path)
+            return None
+        self.seals[log] = seal
+        return seal
+
+    def _check_name(self, log: str, checkpoint: Checkpoint) -> None:
+        name = f"/{self._manifest.program}/{log}"
+        if not checkpoint.origin.endswith(name):
+            raise InvalidNote(f"it is of {checkpoint.origin}, not of a log …{name}")
+
+    def _earlier(self, log: str, end: LogEnd) -> list[Known]:
+        path = f"{log}/{HISTORY}"
+        known: list[Known] = []
+        try:
+            for line in self._read(path).splitlines():
+                checkpoint = open_checkpoint(msgspec.json.decode(line, type=EarlierCheckpoint).note, self._keys)
+                self._check_name(log, checkpoint)
+                if checkpoint.size <= end.size:
+                    known.append(Known(checkpoint.size, checkpoint.root, "a signed checkpoint of then"))
+        except FileNotFoundError:
+            return []
+        except (InvalidNote, msgspec.DecodeError, UnicodeDecodeError, OSError) as problem:
+            self._invalid(log, "checkpoints that a known key signed", _told(problem), path)
+        return known
+
+    def check_consistency(self, log: str, size: int, root: bytes) -> None:
+        """That what was read is the beginning of what was sealed. size, root: of what was read."""
+        seal = self.seals.get(log)
+        if seal is None or size >= seal.checkpoint.size:
+            return
+        sealed, path = seal.checkpoint, f"{log}/{names.CONSISTENCY}"
+        try:
+            proof = msgspec.json.decode(self._read(path), type=Consistency)
+            if (proof.from_, proof.to) != (size, sealed.size):
+                raise InvalidProof(f"it goes from {proof.from_} to {proof.to}")
+            verify_consistency(size, sealed.size, [from_base64(one) for one in proof.proof], root, sealed.root)
+        except (InvalidProof, InvalidNote, msgspec.DecodeError, OSError) as problem:
+            expected = f"a proof that the {sealed.size} sealed events begin with these {size}"
+            self._findings.report(
+                "consistency_invalid", log, size + 1, expected, _told(problem), path, exact=False
+            )  # fmt: skip
+
+    def _invalid(self, log: str, expected: str, found: str, path: str) -> None:
+        self._findings.report("checkpoint_invalid", log, 0, expected, found, path)
+
+
+def stated(end: LogEnd) -> Known:
+    """The root that a manifest says, whatever it is worth."""
+    try:
+        return Known(end.size, bytes.fromhex(end.root), "the manifest")
+    except ValueError:
+        return Known(end.size, end.root.encode(), "the manifest")
+
+
+def _told(problem: Exception) -> str:
+    if isinstance(problem, FileNotFoundError):
+        return "none"
+    return (problem.strerror if isinstance(problem, OSError) else None) or str(problem)

@@ -1,0 +1,141 @@
+"""The verb `proof statement`, and what `verify` says about the file that it writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+
+from ledger.audit import statement_proof
+from ledger.audit.notes import InvalidNote, read_verifier_key
+from ledger.audit.statement_proof import NotAProof, Verdict
+from ledger.audit.statement_rebuilt import DoesNotHold
+from ledger.audit.tree import TreeIncomplete
+from ledger.cli.common import major, note, print_json, print_table, program_option
+from ledger.cli.proving import proof
+from ledger.presenting import StatementDiffers
+from ledger.service import open_service
+from ledger.statement_proofs import statement_proof as pieces_of
+from ledger.store.known import fsync_directory
+
+HOLDS, DOES_NOT, UNREADABLE = 0, 1, 2  # what `verify` exits with
+
+
+@proof.command("statement")
+@click.argument("affiliate")
+@click.argument("period")
+@program_option
+@click.option("--version", type=click.IntRange(1), help="Which version; the newest unless said.")
+@click.option("--to", "file", type=click.Path(dir_okay=False, path_type=Path), help="A file; standard output without.")
+def proof_statement(affiliate: str, period: str, program: str, version: int | None, file: Path | None) -> None:
+    """Write the proof of AFFILIATE's statement of PERIOD: one file that `ledger verify` checks offline.
+
+    It shows that the statement is what the sealed log says, and that no entry was left out.
+    """
+    try:
+        with open_service() as service:
+            pieces = pieces_of(service.ledger, program, affiliate, period, version)
+            if file is None:
+                for piece in pieces:
+                    click.echo(piece, nl=False)
+                return
+            size = _write(file, pieces)
+    except (StatementDiffers, TreeIncomplete) as problem:
+        raise click.ClickException(str(problem)) from None
+    note(f"{file}: {size:,} bytes; `ledger verify {file}` checks it")
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> int:
+    """Write a file whole or not at all. Returns its bytes."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(draft, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    fsync_directory(path.parent)
+    return size
+
+
+def verify_file(file: Path, keys: Sequence[str] = (), as_json: bool = False) -> int:
+    """Say whether a statement's proof holds. keys: verifier keys of the operator that the reader trusts. Returns HOLDS,
+    DOES_NOT or UNREADABLE. Raises click.UsageError for a key that is none."""
+    try:
+        trusted = [read_verifier_key(key) for key in keys]
+    except InvalidNote as problem:
+        raise click.UsageError(f"--key: {problem}") from None
+    try:
+        verdict = statement_proof.verify(file.read_bytes(), trusted)
+    except (NotAProof, OSError) as problem:
+        return _say(file, UNREADABLE, "cannot be read", str(problem), as_json)
+    except DoesNotHold as problem:
+        return _say(file, DOES_NOT, "NO", str(problem), as_json)
+    if as_json:
+        print_json(_document(verdict))
+    else:
+        _tell(verdict)
+    return HOLDS
+
+
+def _say(file: Path, code: int, verdict: str, why: str, as_json: bool) -> int:
+    if as_json:
+        print_json({"holds": False, "readable": code != UNREADABLE, "problem": why})
+    else:
+        click.echo(f"{file}: {verdict}: {why}", err=True)
+    return code
+
+
+def _document(verdict: Verdict) -> dict[str, object]:
+    checkpoint = verdict.checkpoint
+    return {
+        "holds": True,
+        "statement": verdict.head,
+        "hash": verdict.hash,
+        "line_count": verdict.line_count,
+        "entry_count": verdict.entry_count,
+        "checkpoint": {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()},
+        "key": str(verdict.key),
+        "key_was_given": verdict.was_told,
+        "cosigned_by": [key.name for key in verdict.witnesses],
+    }
+
+
+def _tell(verdict: Verdict) -> None:
+    head, checkpoint = verdict.head, verdict.checkpoint
+    late = sum(section["late_count"] for section in head["sections"])
+    click.echo(
+        f"YES: the statement of {head['affiliate_id']} for {head['period']}, version {head['version']}, is what the"
+        f" sealed books of {head['program']} say.\n"
+        f"Its {verdict.line_count:,} lines ({late:,} late) are those and no others that its entries make; all"
+        f" {verdict.entry_count:,} entries that were recorded for {head['affiliate_id']} are in the file."
+    )
+    rows = [
+        (one["currency"], bucket.replace("_", " "), *(major(one[e][bucket], one["currency"]) for e in _EDGES))
+        for one in head["sections"]
+        for bucket in one["opening"]
+        if one["opening"][bucket] or one["closing"][bucket]
+    ]
+    print_table(("", "", *_EDGES), rows, right=(2, 3))
+    click.echo(f"statement SHA-256 {verdict.hash}")
+    click.echo(f"checkpoint {checkpoint.origin}, {checkpoint.size:,} events, root {checkpoint.root.hex()}")
+    click.echo(f"signed by {verdict.key}")
+    for witness in verdict.witnesses:
+        click.echo(f"seen by the witness {witness.name}")
+    if not verdict.was_told:
+        click.echo(
+            "BUT whose key that is, only the file itself says. Compare it with the operator's, known from elsewhere, or"
+            " give that one: --key NAME+HASH+KEY"
+        )
+
+
+_EDGES = ("opening", "closing")
+
+
+COMMANDS: tuple[click.Command, ...] = ()  # `proof statement` stands in the group `proof`

@@ -1,0 +1,1 @@
+"""The books as a general ledger that other tools read: hledger, beancount, and CSV for everything else."""

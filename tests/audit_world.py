@@ -1,0 +1,178 @@
+"""A small export for auditors: what the tests of verifying and of tampering share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from proof_world import KEYS, lively_firm
+from statement_world import Firm
+from support import T0, Clock, by
+
+from ledger.application import CommissionLedger
+from ledger.audit import directory as names
+from ledger.audit import merkle, sealing
+from ledger.audit.directory import DataFile, LogEnd, Manifest
+from ledger.audit.findings import Findings
+from ledger.audit.notes import Checkpoint, Signer, VerifierKey, sign
+from ledger.audit.verifying import Reader, Witness
+from ledger.audit.verifying_hashes import LogHashes, Stored, leaf_hashes
+from ledger.audit.verifying_seals import HISTORY, LEAVES, Seals
+from ledger.audit.verifying_streams import Buckets
+from ledger.domain.affiliate import DecideAffiliate
+from ledger.domain.click import RecordClick
+from ledger.domain.lifecycle import DecideConversion
+from ledger.domain.recording import RecordConversion
+from ledger.exporting.exporter import export
+
+SEALED_EVERY = 40  # positions: an earlier checkpoint each
+
+
+def audited_firm(ledger: CommissionLedger, clock: Clock) -> Firm:
+    """The lively firm, with clicks that commissions quote, holds, a suspension and a rejection; sealed."""
+    firm = lively_firm(ledger, clock)
+    clicks = [RecordClick(click_id=f"k{n}", affiliate_id="ada", offer_id="shoes", occurred_at=T0) for n in range(40)]
+    ledger.record_clicks(firm.program, clicks, by())
+    for n in range(0, 40, 7):
+        sale = {"order_id": f"by-click-{n}", "offer_id": "shoes", "amount": 990 + n, "currency": "GBP"}
+        firm.do(RecordConversion(**sale, click_id=f"k{n}", occurred_at=T0 + timedelta(days=1)))
+    firm.do(DecideConversion(order_id="by-click-0", decision="hold", reason="looks odd"))
+    firm.do(DecideConversion(order_id="by-click-7", decision="reject", reason="is odd"))
+    firm.do(DecideConversion(order_id="by-click-0", decision="release", reason="was fine"))
+    firm.do(DecideAffiliate(affiliate_id="bob", decision="suspend", reason="asked"))
+    firm.sell("while suspended", 2_000, "bob")
+    firm.do(DecideConversion(order_id="while suspended", decision="hold", reason="stays"))
+    firm.do(DecideAffiliate(affiliate_id="bob", decision="reinstate"))
+    firm.do(RecordConversion(order_id="nobody's", offer_id="shoes", amount=5, occurred_at=T0))
+    for log in names.LOGS:
+        sealing.seal(ledger, firm.program, log, KEYS.signers(firm.program, log), clock())
+    return firm
+
+
+def keys(program: str = "firm") -> list[VerifierKey]:
+    """Who may sign for its logs."""
+    return [signer.key for log in names.LOGS for signer in KEYS.signers(program, log)]
+
+
+def make_export(firm: Firm, root: Path, **more: Any) -> Path:
+    """Export the firm."""
+    export(firm.ledger, firm.program, root, **more)
+    return root
+
+
+class Books(NamedTuple):
+    """The books of an export, in memory, with everything that lies beside them. lines: without line feeds; leaves:
+    their hashes as they were stored; history: earlier checkpoints, signed; consistency: the file's bytes."""
+
+    program_id: str
+    lines: list[bytes]
+    leaves: bytes
+    root: bytes
+    note: str
+    checkpoint_size: int
+    history: list[str]
+    consistency: bytes = b""
+    claimed: int = 0  # the manifest's size, where it is not the lines'
+
+    @property
+    def size(self) -> int:
+        """How many events there are."""
+        return len(self.lines)
+
+    def manifest(self) -> Manifest:
+        """As far as the log's seal asks for it."""
+        end = LogEnd(self.claimed or self.size, self.root.hex(), self.checkpoint_size)
+        totals = names.Totals({}, 0, {}, 0, 0)
+        return Manifest(
+            names.FORMAT, names.NDJSON, "firm", self.program_id, "GBP", "", T0, True, {"books": end}, totals, []
+        )
+
+    def read(self, path: str) -> bytes:
+        """A file of the log's seal."""
+        found = {
+            f"books/{names.CHECKPOINT}": self.note.encode(),
+            f"books/{names.CONSISTENCY}": self.consistency,
+            f"books/{HISTORY}": history_file(self.history),
+        }[path]
+        if not found:
+            raise FileNotFoundError(path)
+        return found
+
+    def recomputed(self) -> Books:
+        """All hashes made anew, as somebody does who may write everything and has no key."""
+        leaves = leaf_hashes(self.lines)
+        return self._replace(leaves=leaves, root=root_over(leaves))
+
+
+def root_over(leaves: bytes) -> bytes:
+    """The root over leaf hashes that lie side by side."""
+    return merkle.root_of(leaves[at : at + 32] for at in range(0, len(leaves), 32))
+
+
+def history_file(notes: list[str]) -> bytes:
+    """checkpoints.ndjson."""
+    return b"".join(json.dumps({"size": int(note.split("\n")[1]), "note": note}).encode() + b"\n" for note in notes)
+
+
+def signed(leaves: bytes, size: int, signer: Signer) -> str:
+    """A checkpoint of the first `size` leaves."""
+    return sign(Checkpoint(signer.key.name, size, root_over(leaves[: 32 * size])).text(), [signer])
+
+
+def books_of(root: Path) -> Books:
+    """The books of an export, with an earlier checkpoint every forty positions."""
+    manifest = names.read_manifest((root / names.MANIFEST).read_bytes())
+    end = manifest.logs["books"]
+    lines = (root / names.segment_path("books", 1, names.NDJSON)).read_bytes().split(b"\n")[:-1]
+    leaves, signer = leaf_hashes(lines), KEYS.signers("firm", "books")[0]
+    history = [signed(leaves, size, signer) for size in range(SEALED_EVERY, end.size, SEALED_EVERY)]
+    note = (root / "books" / names.CHECKPOINT).read_text()
+    return Books(manifest.program_id, lines, leaves, bytes.fromhex(end.root), note, end.checkpoint_size, history)
+
+
+def read_books(books: Books, trusted: list[VerifierKey], copy: bytes = b"", whole: bool = False) -> Findings:
+    """What reading the books finds, as `ledger verify` reads them. copy: the leaf hashes of an earlier copy, perhaps of
+    a shorter log; whole: what the events mean as well, else what hashes, seals and places show."""
+    findings = Findings()
+    seals = Seals(books.read, books.manifest(), trusted, findings)
+    known = seals.roots("books")
+    stored = [Stored(BytesIO(books.leaves), f"books/{LEAVES}")]
+    if copy:
+        stored.append(Stored(BytesIO(copy), "an earlier copy", "copies_differ", whole=False))
+    ends = books.size == books.checkpoint_size
+    with Witness(books.program_id, {"books": books.size}, findings, whole_ends=ends) as witness:
+        reader = witness.reader("books", known, stored)
+        if not whole:
+            hashes, buckets = LogHashes("books", findings, known, stored), Buckets(Path, "books", 0)
+            reader = Reader("books", books.program_id, findings, hashes, buckets, None, None)
+        reader.lines(books.lines)
+        reader.end()
+        seals.check_consistency("books", reader.hashes.size, reader.hashes.root())
+        if whole:
+            witness.finish()
+    return findings
+
+
+def rewrite(root: Path, change: Callable[[dict[str, bytes]], None], *, recompute: bool = True) -> None:
+    """Change an export's files; recompute: and the manifest's hashes of them, so that they agree."""
+    paths = [path for path in root.rglob("*") if path.is_file()]
+    files = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+    change(files)
+    manifest = names.read_manifest(files[names.MANIFEST])
+    if recompute:
+        made = []
+        for file in manifest.files:
+            content = files.get(file.path, b"")
+            made.append(DataFile(file.path, len(content), sha256(content).hexdigest(), file.log, file.first, file.last))
+        fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__} | {"files": made}
+        files[names.MANIFEST] = names.encode_manifest(Manifest(**fields))
+    for path in paths:
+        if path.relative_to(root).as_posix() not in files:
+            path.unlink()
+    for name, content in files.items():
+        (root / name).write_bytes(content)
