@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+import pytest
 from proof_world import KEYS, lively_firm
 from statement_world import Firm
 from support import T0, Clock, by
@@ -22,8 +24,9 @@ from ledger.audit.findings import Findings
 from ledger.audit.notes import Checkpoint, Signer, VerifierKey, sign
 from ledger.audit.verifying import Reader, Witness
 from ledger.audit.verifying_hashes import LogHashes, Stored, leaf_hashes
-from ledger.audit.verifying_seals import HISTORY, LEAVES, Seals
+from ledger.audit.verifying_seals import Seals
 from ledger.audit.verifying_streams import Buckets
+from ledger.cli import main
 from ledger.domain.affiliate import DecideAffiliate
 from ledger.domain.click import RecordClick
 from ledger.domain.lifecycle import DecideConversion
@@ -97,7 +100,7 @@ class Books(NamedTuple):
         found = {
             f"books/{names.CHECKPOINT}": self.note.encode(),
             f"books/{names.CONSISTENCY}": self.consistency,
-            f"books/{HISTORY}": history_file(self.history),
+            f"books/{names.EARLIER}": history_file(self.history),
         }[path]
         if not found:
             raise FileNotFoundError(path)
@@ -135,13 +138,16 @@ def books_of(root: Path) -> Books:
     return Books(manifest.program_id, lines, leaves, bytes.fromhex(end.root), note, end.checkpoint_size, history)
 
 
-def read_books(books: Books, trusted: list[VerifierKey], copy: bytes = b"", whole: bool = False) -> Findings:
+def read_books(
+    books: Books, trusted: list[VerifierKey], copy: bytes = b"", whole: bool = False, traffic: Sequence[bytes] = ()
+) -> Findings:
     """What reading the books finds, as `ledger verify` reads them. copy: the leaf hashes of an earlier copy, perhaps of
-    a shorter log; whole: what the events mean as well, else what hashes, seals and places show."""
+    a shorter log; whole: what the events mean as well, else what hashes, seals and places show; traffic: that log's
+    lines."""
     findings = Findings()
     seals = Seals(books.read, books.manifest(), trusted, findings)
     known = seals.roots("books")
-    stored = [Stored(BytesIO(books.leaves), f"books/{LEAVES}")]
+    stored = [Stored(BytesIO(books.leaves), f"books/{names.LEAVES}")]
     if copy:
         stored.append(Stored(BytesIO(copy), "an earlier copy", "copies_differ", whole=False))
     ends = books.size == books.checkpoint_size
@@ -153,26 +159,61 @@ def read_books(books: Books, trusted: list[VerifierKey], copy: bytes = b"", whol
         reader.lines(books.lines)
         reader.end()
         seals.check_consistency("books", reader.hashes.size, reader.hashes.root())
+        if traffic:
+            witness.reader("traffic").lines(traffic)
         if whole:
             witness.finish()
     return findings
 
 
-def rewrite(root: Path, change: Callable[[dict[str, bytes]], None], *, recompute: bool = True) -> None:
-    """Change an export's files; recompute: and the manifest's hashes of them, so that they agree."""
-    paths = [path for path in root.rglob("*") if path.is_file()]
-    files = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+def write_books(books: Books, whole: Path, to: Path) -> None:
+    """An export's directory with other books, and the manifest as whoever may write everything would leave it: its
+    hashes of files agree. whole: the export that the rest comes from."""
+
+    def change(files: dict[str, bytes]) -> None:
+        files[names.segment_path("books", 1, names.NDJSON)] = b"".join(line + b"\n" for line in books.lines)
+        for name in (names.CHECKPOINT, names.EARLIER, names.CONSISTENCY):
+            files.pop(f"books/{name}", None)
+            try:
+                files[f"books/{name}"] = books.read(f"books/{name}")
+            except FileNotFoundError:
+                continue
+        files[f"books/{names.LEAVES}"] = books.leaves
+
+    rewrite(whole, to, change, logs=books.manifest().logs)
+
+
+def rewrite(
+    whole: Path,
+    to: Path,
+    change: Callable[[dict[str, bytes]], None],
+    *,
+    logs: dict[str, LogEnd] | None = None,
+    recompute: bool = True,
+) -> None:
+    """A copy of an export with other files. logs: what the manifest then says of them; recompute: and its hashes of
+    files, so that they agree."""
+    files = {
+        path.relative_to(whole).as_posix(): path.read_bytes() for path in sorted(whole.rglob("*")) if path.is_file()
+    }
     change(files)
     manifest = names.read_manifest(files[names.MANIFEST])
     if recompute:
-        made = []
-        for file in manifest.files:
-            content = files.get(file.path, b"")
-            made.append(DataFile(file.path, len(content), sha256(content).hexdigest(), file.log, file.first, file.last))
-        fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__} | {"files": made}
-        files[names.MANIFEST] = names.encode_manifest(Manifest(**fields))
-    for path in paths:
-        if path.relative_to(root).as_posix() not in files:
-            path.unlink()
+        segments = {file.path: (file.log, file.first, file.last) for file in manifest.files}
+        made = [
+            DataFile(path, len(content), sha256(content).hexdigest(), *segments.get(path, ("", 0, 0)))
+            for path, content in files.items()
+            if path != names.MANIFEST
+        ]
+        manifest = msgspec.structs.replace(manifest, files=made, logs=manifest.logs | (logs or {}))
+        files[names.MANIFEST] = names.encode_manifest(manifest)
     for name, content in files.items():
-        (root / name).write_bytes(content)
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        (to / name).write_bytes(content)
+
+
+def verify(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str]:
+    """`ledger verify …`: (exit code, what it printed)."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["verify", *map(str, args)])
+    return int(exit_.value.code or 0), "".join(capsys.readouterr())

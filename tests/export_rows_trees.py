@@ -1,4 +1,4 @@
-"""The event of the affiliates' trees, constructed by hand, for tests/export_rows.py."""
+"""The event of the affiliates' trees, constructed by hand, for tests/vectors."""
 
 from __future__ import annotations
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import export_rows
 import export_rows_breaks
+import export_rows_erasure
 import export_rows_payees
 import export_rows_payouts
 import export_rows_restore
+import export_rows_trees
 
 ROWS = [
     *export_rows.ROWS,
@@ -14,4 +16,6 @@ ROWS = [
     *export_rows_breaks.ROWS,
     *export_rows_restore.ROWS,
     *export_rows_payouts.ROWS,
+    *export_rows_erasure.ROWS,
+    *export_rows_trees.ROWS,
 ]

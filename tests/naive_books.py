@@ -1,5 +1,5 @@
-"""A second opinion on the books, from topics and JSON alone: the auditor's postings (ledger/audit/naive.py), and the
-prices, payouts and invoices, written down once more without the ledger's events and rounding.
+"""A second opinion on the books, from topics and JSON alone: the auditor's postings (ledger/audit/naive.py), prices,
+payouts and invoices (ledger/audit/naive_rules.py), without the ledger's events and rounding.
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from support import PROGRAM, Logged, read_log
 
 from ledger.application import CommissionLedger
 from ledger.audit import naive
+from ledger.audit.findings import Findings
+from ledger.audit.naive_rules import Invoices, Payout, Payouts, Prices, Terms
+from ledger.audit.verifying import Witness, Witnessed
 from ledger.projections import books
+from ledger.store.log import select_rows, stored_line
 
 Balances = dict[tuple[str, str], int]
 
@@ -51,90 +54,56 @@ def add_up(some: Iterable[Line]) -> Balances:
 
 
 def check_prices(log: Iterable[Logged]) -> None:
-    """Each commission is its rate of its sale, and what was reversed of it is cumulative: from the facts alone."""
-    commission: dict[str, int] = {}
-    sold: dict[str, int] = {}
-    taken: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    rejected = set()
+    """Each commission is its rate of its sale by the terms in force, and what was reversed of it is cumulative."""
+    findings = Findings()
+    terms = Terms()
+    prices = Prices(findings, terms)
     for row in log:
-        e: dict[str, Any] = row.state
-        order = e.get("order_id", "")
-        if row.topic == "ConversionRecorded":
-            assert order not in sold, "one order, one sale"
-            sold[order] = e["amount"]
-        elif row.topic == "CommissionAccrued":
-            assert order not in commission, "one sale, one commission"
-            exact = Decimal(e["sale_amount"]) * e["rate_bps"] / 10_000
-            assert e["amount"] == exact.to_integral_value(ROUND_HALF_UP)
-            commission[order] = e["amount"]
-        elif row.topic == "ConversionRejected":
-            rejected.add(order)
-        elif row.topic == "ConversionReversed":
-            of_sale, of_commission = taken[order]
-            taken[order] = of_sale, of_commission = of_sale + e["sale_amount"], of_commission + e["amount"]
-            assert of_sale <= sold[order]
-            if order in commission and order not in rejected:
-                exact = Decimal(commission[order]) * of_sale / (sold[order] or 1)
-                whole = commission[order] if of_sale == sold[order] else exact.to_integral_value(ROUND_HALF_UP)
-                assert of_commission == whole
-
-
-# topic → the statuses it may follow ("" is: no payout yet), and the one it leads to
-LIFE = {
-    "PayoutProposed": (("",), "proposed"),
-    "PayoutExcluded": (("proposed",), "excluded"),
-    "PayoutInitiated": (("proposed",), "initiated"),
-    "PayoutUnknown": (("initiated",), "unknown"),
-    "PayoutSettled": (("initiated", "unknown", "failed"), "settled"),
-    "PayoutFailed": (("initiated", "unknown"), "failed"),
-    "PayoutReturned": (("settled",), "returned"),
-}
+        terms.event(row.position, row.topic, row.state)
+        prices.event(row.position, row.topic, row.state)
+    assert not findings, findings.in_order()
 
 
 def payouts(log: Iterable[Logged]) -> dict[str, tuple[str, int]]:
     """Every payout's (status, what is transferred for it), each step of its life looked at: from the facts alone."""
-    found: dict[str, tuple[str, int]] = {}
+    return {id_: (one.status, one.transfer) for id_, one in _payouts(log).items()}
+
+
+def _payouts(log: Iterable[Logged]) -> dict[str, Payout]:
+    findings = Findings()
+    found = Payouts(findings)
     for row in log:
-        if row.topic not in LIFE:
-            continue
-        e, (before, after) = row.state, LIFE[row.topic]
-        status, transfer = found.get(e["payout_id"], ("", 0))
-        assert status in before, f"{row.topic} of a payout that is {status}"
-        assert bool(e.get("after_failure")) == (status == "failed")
-        if row.topic == "PayoutProposed":
-            transfer = e["amount"] + e.get("vat_amount", 0) - e.get("withholding_amount", 0)
-            assert e["amount"] > 0
-            assert transfer > 0
-        if row.topic == "PayoutSettled":
-            assert e["amount"] == transfer
-        found[e["payout_id"]] = (after, transfer)
-    return found
+        found.event(row.position, row.topic, row.state)
+    assert not findings, findings.in_order()
+    return found.found
 
 
 def check_invoices(log: Iterable[Logged]) -> None:
     """Invoices and credit notes have the numbers 1, 2, 3 … of their year, each once; a payout on its way or settled
     has exactly one invoice that stands, and no other payout has any."""
-    next_number: dict[int, int] = defaultdict(lambda: 1)
-    free: set[str] = set()  # numbers taken that stand on no invoice yet
-    standing: dict[str, str] = {}  # payout id → its invoice
+    log = list(log)
+    findings = Findings()
+    invoices = Invoices(findings)
     for row in log:
-        e = row.state
-        if row.topic == "InvoiceNumbersTaken":
-            assert e["first"] == next_number[e["year"]]
-            next_number[e["year"]] += e["count"]
-            free |= {f"{e['year']:04}-{n:06}" for n in range(e["first"], e["first"] + e["count"])}
-        elif row.topic == "CreditNoteIssued":
-            assert e["number"] == next_number[e["year"]]
-            next_number[e["year"]] += 1
-            assert standing.pop(e["payout_id"]) == e["cancels"]
-        elif number := e.get("invoice_number"):
-            free.remove(number)
-            assert standing.setdefault(e["payout_id"], number) == number
-    assert not free, "every number is on an invoice"
-    alive = {
-        payout_id for payout_id, (status, _) in payouts(log).items() if status in ("initiated", "unknown", "settled")
-    }
-    assert set(standing) == alive
+        invoices.event(row.position, row.topic, row.state)
+    invoices.end(_payouts(log))
+    assert not findings, findings.in_order()
+
+
+def check_by_witness(ledger: CommissionLedger, program: str = PROGRAM) -> Witnessed:
+    """The auditor reads both logs, through folds and naive books, statements included, and finds nothing."""
+    lines: dict[str, list[bytes]] = {}
+    with ledger.reading(program) as (cur, id_):
+        for name in ("traffic", "books"):
+            lines[name] = [stored_line(id_, name, row) for row in select_rows(cur, id_, name, 0, 10**9)]
+    with Witness(str(id_), {name: len(some) for name, some in lines.items()}) as witness:
+        for name, some in lines.items():
+            reader = witness.reader(name)
+            reader.lines(some)
+            reader.end()
+        found = witness.finish()
+        assert not witness.findings, [one.sentence() for one in witness.findings.in_order()]
+    return found
 
 
 def check_books(ledger: CommissionLedger, program: str = PROGRAM, chance: random.Random | None = None) -> None:
@@ -143,8 +112,7 @@ def check_books(ledger: CommissionLedger, program: str = PROGRAM, chance: random
     log = read_log(ledger, program)
     assert [row.position for row in log] == list(range(1, len(log) + 1))
     assert all(a.recorded_at <= b.recorded_at for a, b in pairwise(log))
-    check_prices(log)
-    check_invoices(log)
+    check_by_witness(ledger, program)
     all_lines = lines(log)
     position = chance.randint(0, len(log))
     instants = [line.effective_at for line in all_lines] or [log[0].recorded_at]

@@ -55,6 +55,7 @@ def lively_firm(ledger: CommissionLedger, clock: Clock) -> Firm:
         firm.sell(f"o-{affiliate_id}", 40_000 + n, affiliate_id, T0 + timedelta(days=1))
     firm.sell('ünï "\\ 語', 12_345, at=T0 + timedelta(days=2, microseconds=1))
     _euros(firm, "e-1", 5_000, T0 + timedelta(days=2))
+    firm.adjust("a-0", 77, "cy-1", T0 - timedelta(days=9))  # early, but not late: there was no statement before
     clock.now = datetime(2026, 2, 2, tzinfo=UTC)
     firm.approve_due()
     firm.sell("carried", 8_000)  # January's cut knows it, and it is of February

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from naive_books import add_up, lines
@@ -44,10 +45,22 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 
 def test_the_year_is_as_large_and_as_varied_as_promised(
-    env: None, database: Database, capsys: pytest.CaptureFixture[str]
+    env: None,
+    database: Database,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Counted in the log itself; and the books are what the naive second reading of the rules makes of it."""
+    """Counted in the log itself; the books are what the naive second reading of the rules makes of it; and the command
+    that is printed at its end says yes to the proof of a statement."""
+    monkeypatch.setenv("LEDGER_HOME", str(tmp_path))
     out = run(capsys)
+    offered = re.search(r"^  python3 run.py (verify \S+ --key \S+)$", out, re.MULTILINE)
+    assert offered
+    with pytest.raises(SystemExit) as ended:
+        main(offered[1].split())
+    assert not ended.value.code
+    assert "YES: the statement of" in capsys.readouterr().out
     with open_ledger(database) as ledger:
         log = read_log(ledger, "demo")
         topics = Counter(row.topic for row in log)

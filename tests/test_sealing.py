@@ -431,7 +431,7 @@ def test_keys_rotate_with_an_overlap_and_stay_listed(traffic: Traffic) -> None:
         assert open_checkpoint(notes[at], [known]).size == 10 * (at + 1)
         assert sigstore_reads(notes[at], known)[1] == 10 * (at + 1)
     assert keys_of(traffic) == {str(old): (10, 30), str(new): (20, None)}
-    for seeds in ([OLD], [NEW]):
+    for seeds in ([OLD], [NEW], [NEW]):
         traffic.click(10)
         traffic.seal(SigningKeys(seeds, "ledger.example"))
     assert keys_of(traffic) == {str(old): (10, 50), str(new): (20, None)}

@@ -144,6 +144,17 @@ def test_a_stranger_checks_it_on_one_page(world: World, tmp_path: Path) -> None:
     assert (code, "NO: the checkpoint of ledger.example.com/firm/books is signed by none" in said) == (1, True)
 
 
+def test_nothing_stands_in_a_file_that_proves_nothing(world: World) -> None:
+    """A hash that no proof uses, or a member that is not described, is refused; `ledger verify` is strict there."""
+    file = world.file()
+    with pytest.raises(DoesNotHold, match="nodes that no proof uses"):
+        verify(compact(file | {"nodes": [*file["nodes"], file["nodes"][0]]}).encode(), [key_of()])
+    with pytest.raises(NotAProof, match="unknown field `note`"):
+        verify(compact(file | {"note": "paid in full"}).encode(), [key_of()])
+    with pytest.raises(NotAProof, match="its format is 'else'"):
+        verify(compact(file | {"format": "else"}).encode(), [key_of()])
+
+
 def test_an_affiliate_without_entries_has_no_statement_to_prove(world: World) -> None:
     """And what is not there is called by its name."""
     with pytest.raises(NotFound, match="affiliate idle has no statement for 2026-01"):
@@ -280,6 +291,29 @@ def earlier_cut(world: World) -> dict[str, Any]:
     return books.prove(file)
 
 
+def other_reissue(world: World) -> dict[str, Any]:
+    """The reissue that is shown is of another version."""
+    file, books = world.file(), world.books.copy()
+    books.rewrite(position_of(file["reissue_event"]), version=3)
+    return books.prove(file)
+
+
+def old_list(world: World) -> dict[str, Any]:
+    """The list of entries is complete, but as of the month before."""
+    before = world.file(period="2026-01", version=1)
+    file = world.file() | {name: before[name] for name in ("trees_event", "tree", "entries")}
+    return world.books.prove(file)
+
+
+def not_canonical(world: World) -> dict[str, Any]:
+    """The same statement, written otherwise; that has the hash of the log."""
+    file, books = world.file(), world.books.copy()
+    file["statement"] += " "
+    hash_ = one_page.sha(file["statement"].encode()).hex()
+    books.rewrite(position_of(file["statement_event"]), hash=hash_)
+    return books.prove(file)
+
+
 def no_statement_before(world: World) -> dict[str, Any]:
     """The statement before is not shown: then everything would have to stand on this one."""
     return world.books.prove(world.file() | {"previous_statement_event": None})
@@ -352,6 +386,9 @@ LIES: list[tuple[Callable[[World], dict[str, Any]], str, str]] = [
     (lied_sum, "closing GBP payable of the statement is 1, by the entries it is 770", "it says 1, and should 770"),
     (not_late, r"line [\d.]+ of the statement says late False, its entry True", "late: it says False, and should True"),
     (earlier_cut, "cut_position of the statement's event is", "the statement's event, cut_position: it says"),
+    (other_reissue, "the version of the reissue is 3", "the reissue 2: it says 3, and should 2"),
+    (old_list, r"trees were recorded up to position \d+, and the statement goes up to", "lists of entries end before"),
+    (not_canonical, "the statement is not in its canonical form", ""),
     (no_statement_before, "lacks the line", "the statement's line 1, "),
     (false_closing_before, "the opening GBP payable is", "closing in GBP of the statement before, payable: it says"),
     (false_node, NOT_IN, ""),

@@ -15,7 +15,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from audit_world import SEALED_EVERY, Books, audited_firm, books_of, keys, make_export, read_books, signed
+from audit_world import (
+    SEALED_EVERY,
+    Books,
+    audited_firm,
+    books_of,
+    keys,
+    make_export,
+    read_books,
+    signed,
+    verify,
+    write_books,
+)
 from conftest import fresh_database
 from proof_world import ORIGIN
 from support import T0, Clock, open_ledger
@@ -274,6 +285,24 @@ def test_tampering_breaks_nothing_but_the_books(books: Books, way: Tamper) -> No
         findings = read_books(tampered, keys(), whole=True)
         assert findings
         assert recomputed or first(findings).position == position
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_the_command_says_where(
+    books: Books, exported: Path, tmp_path: Path, way: Tamper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`ledger verify` on a directory whose other hashes were all made to agree: exit code 1 and the position; with an
+    earlier export beside it also where every hash was made anew."""
+    draw = random.Random(f"command {way.__name__}")
+    tampered, position, recomputed = way(books, draw)
+    while recomputed and position > 90:  # behind what the earlier export has
+        tampered, position, recomputed = way(books, draw)
+    write_books(tampered, exported / "whole", tmp_path / "export")
+    known = [f"--key={key}" for key in keys()]
+    earlier = ["--against", exported / "first"] if recomputed else []
+    code, told = verify(capsys, tmp_path / "export", *known, *earlier)
+    assert code == 1
+    assert re.search(rf"FIRST DIFFERENCE: .*\n  where +position {position} of books", told), told
 
 
 def test_whoever_has_the_key_too_is_found_by_an_earlier_copy(books: Books) -> None:

@@ -23,6 +23,8 @@ BALANCES = "balances.ndjson"
 STATEMENTS = "statements.ndjson"
 CHECKPOINT = "checkpoint"  # in the log's directory, as is the next one
 CONSISTENCY = "consistency.json"
+LEAVES = "leaves"  # every leaf hash of the log, 32 bytes each, side by side: they name the place of a difference
+EARLIER = "checkpoints.ndjson"  # earlier checkpoints, by size
 HIDDEN = ".export."  # what the names of files begin with that belong to an export on its way
 
 PARQUET_COLUMNS = (
@@ -105,6 +107,13 @@ class Consistency(Struct, frozen=True, forbid_unknown_fields=True, rename={"from
     from_: int
     to: int
     proof: list[str]
+
+
+class EarlierCheckpoint(Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of checkpoints.ndjson. note: the signed note as it was published."""
+
+    size: int
+    note: str
 
 
 class NoExport(ValueError):

@@ -261,7 +261,8 @@ def is_ours(path: str) -> bool:
     if path.startswith(names.HIDDEN) or names.read_segment_path(path):
         return True
     own = {names.MANIFEST, names.README, names.KEYS, names.BALANCES, names.STATEMENTS}
-    return path in own | {f"{log}/{name}" for log in names.LOGS for name in (names.CHECKPOINT, names.CONSISTENCY)}
+    in_logs = (names.CHECKPOINT, names.CONSISTENCY, names.LEAVES, names.EARLIER)
+    return path in own | {f"{log}/{name}" for log in names.LOGS for name in in_logs}
 
 
 def sizes_of(manifest: Manifest) -> dict[str, int]:

@@ -28,6 +28,8 @@ gave them; names, e-mail addresses, bank details and free text are ciphertext, a
   without gaps{columns}
 - `books/checkpoint`, `traffic/checkpoint`: size and root of the log, signed; `consistency.json` where the checkpoint
   is of a larger size than what is here
+- `books/leaves`, `traffic/leaves`: every leaf hash of the log, 32 bytes each, and `checkpoints.ndjson`: earlier
+  signed checkpoints. They name the place where something differs
 - `keys.txt`: the public keys that sign. **Compare them with keys that you were given in another way**: keys that come
   along with the data prove nothing
 - `balances.ndjson`: every account as of the last exported position of the books, debits less credits

@@ -26,6 +26,7 @@ from ledger.store.log import Rows, last_position, line_maker
 QUERIES = sql.load("ledger.audit", "sealing.sql")
 BATCH = 128 * TILE_WIDTH  # events between two commits
 ROWS_AT_ONCE = 2_000  # that the server sends at a time
+ATTEMPTS = 100  # each of which somebody else's checkpoint made void
 
 Progress = Callable[[int, int], None]
 """Called with the position that was reached, and the last one."""
@@ -105,11 +106,12 @@ def seal(
     signers: all sign; their names are the log's origin. recheck: begin with the first event and compare everything
     with the stored tree, instead of going on from it. Raises SealRefused, TreeIncomplete, psycopg.Error.
     """
-    while True:
+    for _ in range(ATTEMPTS):
         sealing = _Sealer(books, program, log, signers, now, progress).run(recheck)
         if sealing is not None:
             return sealing
         recheck = False  # done, and the others' checkpoint is looked at now
+    raise RuntimeError(f"{log}: {ATTEMPTS} times somebody else's checkpoint came first")
 
 
 class _Sealer:

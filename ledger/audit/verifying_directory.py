@@ -25,7 +25,7 @@ from ledger.audit.verifying import BOOKS, LOGS, SPOOL_BYTES, Witness, Witnessed,
 from ledger.audit.verifying_against import Earlier
 from ledger.audit.verifying_files import Files
 from ledger.audit.verifying_hashes import Known, Stored
-from ledger.audit.verifying_seals import LEAVES, Seals, read_keys, read_small, stated
+from ledger.audit.verifying_seals import Seals, read_keys, read_small, stated
 from ledger.version import code_version
 
 
@@ -183,9 +183,9 @@ class _Verification:
         self._seals.check_consistency(log, size, reader.hashes.root())
 
     def _stored_leaves(self, log: str, stack: ExitStack) -> list[Stored]:
-        path = self._files.path(f"{log}/{LEAVES}")
+        path = self._files.path(f"{log}/{names.LEAVES}")
         try:
-            return [Stored(stack.enter_context(path.open("rb")), f"{log}/{LEAVES}")] if path is not None else []
+            return [Stored(stack.enter_context(path.open("rb")), f"{log}/{names.LEAVES}")] if path is not None else []
         except OSError:
             return []  # told when the small files were hashed
 

@@ -12,7 +12,6 @@ from typing import Any
 from ledger.audit import directory as names
 from ledger.audit.directory import DataFile, Manifest
 from ledger.audit.findings import Findings
-from ledger.audit.verifying_seals import HISTORY, LEAVES
 from ledger.store.codec import quoted
 
 CHUNK = 4 << 20
@@ -24,8 +23,9 @@ EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (in UTC, written with a Z)
 def ours(path: str) -> bool:
     """Whether an export may have a file of this name: nothing outside of its directory, nothing unknown."""
     own = {names.README, names.KEYS, names.BALANCES, names.STATEMENTS}
-    in_logs = {f"{log}/{name}" for log in names.LOGS for name in (names.CHECKPOINT, names.CONSISTENCY, HISTORY, LEAVES)}
-    return path in own | in_logs or names.read_segment_path(path) is not None
+    in_logs = (names.CHECKPOINT, names.CONSISTENCY, names.EARLIER, names.LEAVES)
+    own |= {f"{log}/{name}" for log in names.LOGS for name in in_logs}
+    return path in own or names.read_segment_path(path) is not None
 
 
 class Files:

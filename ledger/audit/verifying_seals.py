@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
 
 from ledger.audit import directory as names
-from ledger.audit.directory import Consistency, LogEnd, Manifest
+from ledger.audit.directory import Consistency, EarlierCheckpoint, LogEnd, Manifest
 from ledger.audit.findings import Findings
 from ledger.audit.merkle import InvalidProof, verify_consistency
 from ledger.audit.notes import (
@@ -27,16 +26,7 @@ from ledger.audit.notes import (
 )
 from ledger.audit.verifying_hashes import Known
 
-HISTORY = "checkpoints.ndjson"  # in a log's directory: earlier signed checkpoints, which narrow down where it differs
-LEAVES = "leaves"  # its leaf hashes side by side, 32 bytes each, which name the position
 SMALL_FILE = 64 << 20
-
-
-class EarlierCheckpoint(Struct, frozen=True):
-    """A line of checkpoints.ndjson. note: the signed note as it was published."""
-
-    size: int
-    note: str
 
 
 class Seal(NamedTuple):
@@ -110,7 +100,7 @@ class Seals:
             raise InvalidNote(f"it is of {checkpoint.origin}, not of a log …{name}")
 
     def _earlier(self, log: str, end: LogEnd) -> list[Known]:
-        path = f"{log}/{HISTORY}"
+        path = f"{log}/{names.EARLIER}"
         known: list[Known] = []
         try:
             for line in self._read(path).splitlines():

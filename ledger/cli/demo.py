@@ -1,22 +1,29 @@
-"""The `demo` verb: a simulated year, its books, and keys to look at them."""
+"""The `demo` verb: a simulated year, its books, a statement that a stranger can check, and keys to look at it all."""
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import click
 
+from ledger.audit.keys import load_signing_keys
+from ledger.audit.sealing import seal
+from ledger.audit.statement_proof import verify
 from ledger.cli.common import Ticker, major, note, print_table
 from ledger.cli.money import print_balances, print_trial_balance
 from ledger.cli.operating import run_server, serve_options
-from ledger.demo import Year, simulate
+from ledger.closing import close_period
+from ledger.demo import YEAR, Year, simulate
 from ledger.desk import Meta
 from ledger.domain.access import ROLES
 from ledger.projections import books
-from ledger.service import Service, open_service
-from ledger.store.log import Rows
+from ledger.service import Service, home_of, open_service
+from ledger.statement_proofs import statement_proof
+from ledger.store.known import write_durably
+from ledger.store.log import TABLES, Rows
 
 KEY_DAYS = 30
 LINES_SHOWN = 30
@@ -31,7 +38,8 @@ def demo(host: str, port: int, no_serve: bool, seed: int) -> None:
     with open_service() as service:
         with Ticker("") as ticker:
             year = simulate(service.pool, service.secrets, seed, ticker.say)
-        _show(service, year)
+        whose = _show(service, year)
+        _prove(service, year.program, whose)
         _show_keys(service, year.program, f"http://{host}:{port}", serving=not no_serve)
         if not no_serve:
             click.echo(f"\nServing on http://{host}:{port}/docs (stop with Ctrl-C)")
@@ -42,7 +50,8 @@ def _heading(text: str) -> None:
     click.echo(f"\n{text}\n{'=' * len(text)}")
 
 
-def _show(service: Service, year: Year) -> None:
+def _show(service: Service, year: Year) -> str:
+    """Print the books. Returns whose entries were shown."""
     with service.ledger.reading(year.program) as (cur, id_):
         cur.execute(
             "SELECT status, count(*) FROM conversions WHERE program_id = %s GROUP BY status ORDER BY 2 DESC", (id_,)
@@ -71,6 +80,40 @@ def _show(service: Service, year: Year) -> None:
     else:
         click.echo(f"this year was simulated before ({year.events:,} events) and stands as it was;")
         click.echo("--seed N makes another one")
+    return whose
+
+
+def _prove(service: Service, program: str, whose: str) -> None:
+    """Close the year's months, seal the logs, and let somebody who has only a file and a key check a statement."""
+    _heading("Proof")
+    home = home_of()
+    keys = load_signing_keys(home)
+    if keys is None or home is None:
+        click.echo("no signing key: set LEDGER_SIGNING_KEY, or LEDGER_HOME to a folder where one can be kept")
+        return
+    months = [f"{YEAR}-{month:02}" for month in range(1, 13)]
+    with Ticker("months closed") as ticker:
+        for done, month in enumerate(months, 1):
+            for _ in close_period(service.ledger, program, month, Meta(actor="demo")):
+                pass
+            ticker.show(done, len(months))
+    for log in TABLES:
+        sealed = seal(service.ledger, program, log, keys.signers(program, log), service.ledger.clock()).checkpoint
+        if sealed is not None:
+            click.echo(f"{log}: {sealed.size:,} events, sealed under root {sealed.root.hex()}")
+    file, key = home / "statement-proof.json", keys.signers(program, "books")[0].key
+    for month in reversed(months):  # the last one in which anything happened
+        proof = b"".join(statement_proof(service.ledger, program, whose, month))
+        verdict = verify(proof, [key])
+        if verdict.line_count:
+            break
+    write_durably(file, proof)
+    click.echo(
+        f"\n{file}: {whose}'s statement of {month} ({verdict.line_count:,} lines), and the proof of all"
+        f" {verdict.entry_count:,} entries since the beginning."
+    )
+    click.echo("It holds, and whoever has the file and the key can check that without us:")
+    click.echo(f"  python3 run.py verify {shlex.quote(str(file))} --key {key}")
 
 
 def _story(cur: Rows, id_: UUID, affiliates: list[str]) -> tuple[str, list[dict[str, Any]]]:

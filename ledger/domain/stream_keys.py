@@ -4,6 +4,7 @@ was written. Its id must be stream_id(program, key)."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from ledger.domain import (
@@ -37,7 +38,8 @@ from ledger.domain.event import Event
 
 def _by(key: Callable[..., str], *fields: str) -> Callable[[Any], str]:
     """A key made of some fields of the event."""
-    return lambda event: key(*(getattr(event, field) for field in fields))
+    get = attrgetter(*fields)
+    return (lambda event: key(get(event))) if len(fields) == 1 else (lambda event: key(*get(event)))
 
 
 def _always(key: str) -> Callable[[Any], str]:

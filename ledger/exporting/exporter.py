@@ -7,8 +7,10 @@ interrupted anywhere. docs/export-directory.md describes the directory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ from ledger import sql
 from ledger.application import CommissionLedger
 from ledger.audit import directory as names
 from ledger.audit import merkle, notes, tree
-from ledger.audit.directory import BalanceLine, Consistency, LogEnd, Manifest, Totals
+from ledger.audit.directory import BalanceLine, Consistency, EarlierCheckpoint, LogEnd, Manifest, Totals
 from ledger.audit.edge import Edge
 from ledger.audit.exporting_place import Draft, ExportRefused, Place, Plan, opened
 from ledger.audit.exporting_readme import readme
@@ -31,6 +33,8 @@ from ledger.store.log import last_position
 from ledger.version import code_version
 
 QUERIES = sql.load("ledger.exporting", "exporting.sql")
+
+EARLIER_CHECKPOINTS = 1000  # at most, spread evenly: they narrow down where a log was changed
 
 Progress = Callable[[str, int, int | None], None]
 _encode = msgspec.json.Encoder().encode
@@ -118,11 +122,33 @@ class _Export:
         plan, size = self._plan, self._plan.sizes[log]
         leaves = Edge()
 
-        def written(hashes: bytes) -> None:
-            leaves.extend(hashes)
-            self._progress(log, leaves.size, size)
+        with self._leaves(log) as draft:
 
-        for first, last in names.segment_bounds(size):
+            def written(hashes: bytes) -> None:
+                leaves.extend(hashes)
+                draft.write(hashes)
+                self._progress(log, leaves.size, size)
+
+            self._segments(log, written)
+        root = leaves.root()
+        if log in plan.notes:
+            self._seal(log, root)
+        return LogEnd(size, root.hex(), checkpoint_size(plan, log))
+
+    @contextmanager
+    def _leaves(self, log: str) -> Iterator[Draft]:
+        """The file of the log's leaf hashes; an empty log has none."""
+        path = f"{log}/{names.LEAVES}"
+        if not self._plan.sizes[log]:
+            yield Draft(path, BytesIO())
+            return
+        with self._place.draft(path) as draft:
+            yield draft
+        self._paths.append(path)
+
+    def _segments(self, log: str, written: Callable[[bytes], None]) -> None:
+        plan = self._plan
+        for first, last in names.segment_bounds(plan.sizes[log]):
             path = names.segment_path(log, first, plan.segments)
             self._paths.append(path)
             known = self._place.files.get(path)
@@ -133,10 +159,6 @@ class _Export:
             # A transaction each: what was recorded never changes, and an old one would hold up the vacuum.
             with reading(self._ledger, self._program) as (cur, id_):
                 write_segment(cur, id_, log, (first, last), self._place, plan.segments, written)
-        root = leaves.root()
-        if log in plan.notes:
-            self._seal(log, root)
-        return LogEnd(size, root.hex(), checkpoint_size(plan, log))
 
     def _seal(self, log: str, root: bytes) -> None:
         """The checkpoint, and how what was exported leads to it."""
@@ -157,6 +179,11 @@ class _Export:
                 f" {self._program}` looks for what was changed"
             ) from None
         self._small(f"{log}/{names.CHECKPOINT}", note.encode())
+        with reading(self._ledger, self._program) as (cur, id_):
+            params = {"program_id": id_, "log": log, "size": size, "most": EARLIER_CHECKPOINTS}
+            earlier = cur.execute(QUERIES["select_earlier_checkpoints"], params).fetchall()
+        if earlier:
+            self._small(f"{log}/{names.EARLIER}", _encode_lines([EarlierCheckpoint(*row) for row in earlier]))
         if proof:
             says = Consistency(size, checkpoint.size, [notes.to_base64(one) for one in proof])
             self._small(f"{log}/{names.CONSISTENCY}", _encode(says) + b"\n")
