@@ -21,6 +21,7 @@ SUBJECTS = {
     "memory": "benchmarks.memory",
     "closing": "benchmarks.closing",
     "sealing": "benchmarks.sealing",
+    "verifying": "benchmarks.verifying",
 }
 RUNS = 5
 

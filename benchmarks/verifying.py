@@ -7,8 +7,10 @@ with a key of its own. That what is made is right, the verification says itself.
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+import tempfile
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import ClassVar
 
 import msgspec
 
-from benchmarks.harness import BenchmarkError, Comparison, Plan, Row, race
+from benchmarks.harness import BenchmarkError, Comparison, Plan, Row, Stopwatch, race
 from benchmarks.world import World
 from ledger.audit import directory as names
 from ledger.audit.directory import BalanceLine, DataFile, LogEnd, Manifest, StatementEntry, Totals
@@ -27,10 +29,11 @@ from ledger.audit.naive_names import NAME_OF, stream_id
 from ledger.audit.notes import Checkpoint, Signer, sign
 from ledger.audit.report import VERIFIED
 from ledger.audit.statements import Statements
-from ledger.audit.verifying_directory import Request, verify_directory
+from ledger.audit.verifying_files import Files
 from ledger.audit.verifying_hashes import Tree, leaf_hashes
 from ledger.domain.ids import program_id
 from ledger.store import codec
+from ledger.store.embedded import default_home
 from ledger.version import code_version
 
 PROGRAM, CURRENCY, OFFER = "bench", "GBP", "offer-1"
@@ -41,20 +44,26 @@ EVENTS_OF_TEN_SALES = 31  # recorded, accrued, and then approved or taken back, 
 State = dict[str, object]
 
 
-def comparisons(events: int) -> tuple[Comparison, ...]:
+def sizes(plan: Plan) -> tuple[int, int, int]:
+    """Affiliates; events of the small and of the large export."""
+    return plan.size(1000, 5), plan.size(100_000, 400), plan.size(1_000_000, 900)
+
+
+def comparisons(plan: Plan) -> tuple[Comparison, ...]:
     """The rows to come."""
+    _, small, large = sizes(plan)
     return (
         Comparison(
-            f"verify: hashing the lines and the tree of an export of {events:,} events", "hashing",
+            f"verify: hashing the lines and the tree of an export of {large:,} events", "hashing",
             "sha256sum of the same bytes", "sha256sum", 0.5, "MB/s",
         ),
         Comparison(
-            f"verify: all of it, every event replayed twice, {events:,} events", "verify",
-            "a minute for a million (16,667 events/s)", "a minute", 1.0, "events/s",
+            f"verify: an export of {large:,} events, every event replayed twice", "verify",
+            "a million events a minute", "a minute", 1.0, "events/s",
         ),
         Comparison(
-            f"verify: all of it, in one process, {events:,} events", "verify alone",
-            "only hashing the lines and the tree", "hashing events", None, "events/s",
+            f"memory: verifying {small:,} events", "memory small",
+            f"verifying {large:,} (0.8: it grows by a quarter at most)", "memory large", 0.8, "MB at most",
         ),
     )  # fmt: skip
 
@@ -162,8 +171,13 @@ def write_export(root: Path, events: int, affiliates: int) -> int:
         out.event("AffiliateEnrolled", {"affiliate_id": who})
         out.event("AffiliateApproved", {"affiliate_id": who})
     out.event("OfferPublished", {"offer_id": OFFER})
-    terms: State = {"terms_version": 1, "effective_from": instant(START - timedelta(days=1)), "hold_days": HOLD_DAYS, "window_days": 30}
-    out.event("TermsPublished", {"offer_id": OFFER, **terms, "rate_bps": RATE_BPS})
+    terms: State = {
+        "terms_version": 1,
+        "effective_from": instant(START - timedelta(days=1)),
+        "hold_days": HOLD_DAYS,
+        "window_days": 30,
+    }
+    out.event("TermsPublished", {"offer_id": OFFER, **terms, "window_days": 30, "rate_bps": RATE_BPS})
     left = max(events - out.position - MONTHS * (affiliates + 3), 0)
     a_day = max(1, left * 10 // EVENTS_OF_TEN_SALES // (MONTHS * DAYS))
     draw = random.Random(7)
@@ -224,3 +238,85 @@ def _close(out: Writer, month: int) -> None:
         out.event("StatementIssued", {**told, "sections": made.sections, "hash": made.hash, **starts})
         out.issued.append(StatementEntry(who, period, 1, made.hash, Document.made.pop(made.hash).decode()))
     out.event("StatementsIssued", {"period": period, "version": 1, **out.statements.sums()})
+
+
+# --- measuring ---------------------------------------------------------------------------------------------
+
+
+class Verifying:
+    """The contenders."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        affiliates, small, large = sizes(plan)
+        self._small, self._large = folder / "small", folder / "large"
+        write_export(self._small, small, affiliates)
+        self._events = write_export(self._large, large, affiliates)
+        self._segments = sorted((self._large / names.LOGS[0]).glob(f"*.{names.NDJSON}"))
+        self._bytes = sum(path.stat().st_size for path in self._segments)
+        self._memory: dict[Path, float] = {}
+
+    def hashing(self) -> float:
+        """Leaf hashes and root, as the verifier makes them; megabytes of lines a second."""
+        manifest = names.read_manifest((self._large / names.MANIFEST).read_bytes())
+        files, tree = Files(self._large, manifest, Findings()), Tree()
+        watch = Stopwatch()
+        with watch.running():
+            for file in files.segments(names.LOGS[0]):
+                for block in files.blocks(file):
+                    tree.add(leaf_hashes(block.split(b"\n")[:-1]))
+            root = tree.root()
+        if root.hex() != manifest.logs[names.LOGS[0]].root:
+            raise BenchmarkError("the lines do not lead to the root")
+        return watch.rate(self._bytes) / 1_000_000
+
+    def sha256sum(self) -> float:
+        """The same bytes through the system's tool."""
+        tool = shutil.which("sha256sum")
+        if tool is None:
+            raise BenchmarkError("there is no sha256sum here to compare with")
+        watch = Stopwatch()
+        with watch.running():
+            subprocess.run([tool, *self._segments], stdout=subprocess.DEVNULL, check=True)
+        return watch.rate(self._bytes) / 1_000_000
+
+    def verify(self) -> float:
+        """Events a second of `ledger verify` in a process of its own, its start included; its peak is kept."""
+        return self._verify(self._large) * self._events
+
+    def memory(self, which: str) -> float:
+        """The peak, megabytes; of the small export it is verified for it."""
+        root = self._small if which == "small" else self._large
+        if root == self._small:
+            self._verify(root)
+        return self._memory[root]
+
+    def _verify(self, root: Path) -> float:
+        """How often a second."""
+        watch = Stopwatch()
+        with watch.running():
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.peak", "verify", str(root), f"--key={SIGNER.key}"],
+                cwd=World.ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if done.returncode != 0 or VERIFIED not in done.stdout:
+            raise BenchmarkError(f"the export did not verify: {done.stdout[-2000:]} {done.stderr[-2000:]}")
+        self._memory[root] = int(done.stderr.split()[-1]) / 1_000_000
+        return watch.rate(1)
+
+
+def measure(world: World, plan: Plan) -> list[Row]:
+    """The rows about verifying. The database has no part in them."""
+    with tempfile.TemporaryDirectory(prefix="verifying-", dir=default_home()) as folder:
+        contest = Verifying(plan, Path(folder))
+        contenders = {
+            "hashing": contest.hashing,
+            "sha256sum": contest.sha256sum,
+            "verify": contest.verify,
+            "a minute": lambda: 1_000_000 / 60,
+            "memory small": lambda: contest.memory("small"),
+            "memory large": lambda: contest.memory("large"),
+        }
+        return race(contenders, comparisons(plan), plan)

@@ -156,7 +156,8 @@ def read(ledger: CommissionLedger, clock: Clock) -> None:
 
 PER_PROGRAM = re.compile(
     r"\b(programs|log_heads|\w+_events|journal|balances|conversions|directory|touches|followers|api_keys|subject_keys"
-    r"|import_\w+|job_\w+|periods|carried_lines|statements|payouts|payout_runs|bank_lines|reader\.\w+)\b"
+    r"|import_\w+|job_\w+|periods|carried_lines|statements|payouts|payout_runs|bank_lines|tiles|checkpoints"
+    r"|sealing_keys|retired_keys|publications|affiliate_trees|reader\.\w+)\b"
 )
 # What an engine distributed by program_id would refuse, or answer differently from one machine.
 FORBIDDEN = re.compile(
