@@ -177,7 +177,7 @@ def write_export(root: Path, events: int, affiliates: int) -> int:
         "hold_days": HOLD_DAYS,
         "window_days": 30,
     }
-    out.event("TermsPublished", {"offer_id": OFFER, **terms, "window_days": 30, "rate_bps": RATE_BPS})
+    out.event("TermsPublished", {"offer_id": OFFER, **terms, "rate_bps": RATE_BPS})
     left = max(events - out.position - MONTHS * (affiliates + 3), 0)
     a_day = max(1, left * 10 // EVENTS_OF_TEN_SALES // (MONTHS * DAYS))
     draw = random.Random(7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 from collections.abc import Iterator
@@ -31,6 +32,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("ci")
+
+def pytest_sessionfinish() -> None:
+    """What the service froze (ledger/service.py) is looked at again: DuckDB would call it leaked, behind pytest's last
+    line."""
+    gc.unfreeze()
+    gc.collect()
+
 
 TEMPLATE = "ledger_template"
 _numbers = itertools.count(1)

@@ -37,6 +37,9 @@ PROMISED = [
     ("memory: the service", "after", 0.8),
     ("sealing", "only hashing", 0.05),
     ("memory: sealing", "sealing", 0.8),
+    ("verify: hashing", "sha256sum", 0.5),
+    ("verify: an export", "a million events a minute", 1),
+    ("memory: verifying", "verifying", 0.8),
 ]
 
 
