@@ -178,7 +178,7 @@ def document(rows: Sequence[Row]) -> str:
         {
             "work": row.work,
             "compared_with": row.compared_with,
-            "ratio": round(row.ratio, 3),
+            "ratio": float(f"{row.ratio:.4g}"),
             "goal": row.goal,
             "met": row.met,
             "runs": row.runs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -37,8 +37,13 @@ SEALED_EVERY = 40  # positions: an earlier checkpoint each
 
 
 def audited_firm(ledger: CommissionLedger, clock: Clock) -> Firm:
-    """The lively firm, with clicks that commissions quote, holds, a suspension and a rejection; sealed."""
+    """The lively firm, with sales at midnight and just before it, clicks that commissions quote, holds, a suspension
+    and a rejection; sealed."""
     firm = lively_firm(ledger, clock)
+    clock.now = datetime(2026, 5, 2, tzinfo=UTC)
+    firm.sell("at midnight", 700, at=datetime(2026, 5, 1, tzinfo=UTC))
+    firm.sell("before midnight", 900, at=datetime(2026, 4, 30, 23, 59, 59, 999_999, tzinfo=UTC))
+    firm.close("2026-04")
     clicks = [RecordClick(click_id=f"k{n}", affiliate_id="ada", offer_id="shoes", occurred_at=T0) for n in range(40)]
     ledger.record_clicks(firm.program, clicks, by())
     for n in range(0, 40, 7):

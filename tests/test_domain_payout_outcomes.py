@@ -449,7 +449,8 @@ def test_invoices_are_numbered_without_a_gap_and_finished_payouts_hold_nothing(
         if what == "new run":
             earn(view, "ada", 777)
             owed = [(a, view.payable(a, "GBP")) for a in ("ada", "bob") if view.payable(a, "GBP") > 0]
-            runs.append(on_its_way(view, *owed, period=f"p{number}"))
+            if owed:  # nobody, when what they still owe us is more than what they earned
+                runs.append(on_its_way(view, *owed, period=f"p{number}"))
             continue
         ids = [one.proposed.payout_id for run_id in runs for one in payouts_of(view, run_id)]
         payout_id = ids[who % len(ids)]
