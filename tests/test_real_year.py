@@ -17,16 +17,21 @@ from support import PROGRAM, Clock, balance, by, open_ledger, paid_by_paypal, tr
 
 from ledger import banking, batches, payruns
 from ledger.application import CommissionLedger
+from ledger.audit.keys import SigningKeys
+from ledger.audit.sealing import seal
+from ledger.audit.verifying_directory import Request, verify_directory
 from ledger.closing import close_period
 from ledger.domain.offer import PublishOffer, PublishTerms
 from ledger.domain.program import OpenProgram
 from ledger.domain.proposing import DecideRun
+from ledger.exporting.exporter import export
 from ledger.imports.mapping import load_mapping
 from ledger.imports.orders import Settings, import_orders
 from ledger.payouts.bank import BankLine, BankStatement
 from ledger.projections import books, directory, payouts, periods
 from ledger.store import database as store
 from ledger.store.embedded import EmbeddedServer
+from ledger.store.log import TABLES
 
 MONTHS = ("2009-12", "2010-01", "2010-02", "2010-03", "2010-04", "2010-05")
 
@@ -140,6 +145,20 @@ def test_hledger_comes_to_the_real_year_s_balances(year: Year, tmp_path: Path) -
         found = {(ours(account), currency): amount for (account, currency), amount in hledger_balances(file).items()}
         assert found == in_major_units(held(year.ledger, PROGRAM, as_of))
         assert len(found) > 40
+
+
+def test_the_real_year_is_sealed_exported_and_verified_by_a_stranger(year: Year, tmp_path: Path) -> None:
+    """Signed, written to a directory, and verified without the database: every balance and every statement."""
+    keys = SigningKeys([b"\x07" * 32], "ledger.example")
+    for log in TABLES:
+        seal(year.ledger, PROGRAM, log, keys.signers(PROGRAM, log), year.ledger.clock())
+    export(year.ledger, PROGRAM, tmp_path / "real")
+    known = [keys.signers(PROGRAM, log)[0].key for log in TABLES]
+    report = verify_directory(Request(tmp_path / "real", keys=known))
+    assert report.result == "VERIFIED", report.findings
+    assert report.witnessed is not None
+    assert report.witnessed.statements >= len(MONTHS) * 10
+    assert set(report.witnessed.sums.values()) == {0}
 
 
 def _statements_agree(ledger: CommissionLedger, affiliate_id: str) -> None:
