@@ -362,7 +362,7 @@ def test_a_second_set_of_rules_sees_what_hashes_cannot(shop: World) -> None:
     """An event whose stored hash was recomputed along with it: the books do not follow from it any more."""
     damage, _ = LOG_DAMAGES["leaf_differs"]
     shop.tamper(damage)
-    leaf = next(one.expected for one in shop.check().findings if one.kind == "leaf_differs")
+    leaf = next(one.found for one in shop.check().findings if one.kind == "leaf_differs")
     shop.tamper(f"UPDATE book_events SET leaf_hash = '\\x{leaf}' WHERE {PLACE}")
     counts = shop.check().counts
     assert "leaf_differs" not in counts
@@ -377,7 +377,7 @@ def test_what_was_sealed_cannot_be_another_log(shop: World) -> None:
     assert shop.check().clean
     damage, _ = LOG_DAMAGES["leaf_differs"]
     shop.tamper(damage)
-    leaf = next(one.expected for one in shop.check().findings if one.kind == "leaf_differs")
+    leaf = next(one.found for one in shop.check().findings if one.kind == "leaf_differs")
     shop.tamper(f"UPDATE book_events SET leaf_hash = '\\x{leaf}' WHERE {PLACE}")
     assert shop.check().counts["root_differs"] == 1
 
@@ -614,6 +614,10 @@ def test_the_verbs_find_and_mend(shop: World, verb: Any, monkeypatch: pytest.Mon
     assert code == 0
     assert "replaced" in said
     assert verb("check")[0] == 0
+    shop.tamper("UPDATE book_events SET actor = 'eve' WHERE position = 9")
+    code, said = verb("rebuild", "--replace")
+    assert code == 1, "a log that was changed is not the truth"
+    assert "the log itself is not what was recorded (leaf_differs: books 9; 1 in all): nothing was replaced" in said
 
 
 def test_nobody_rebuilds_or_checks_what_is_not_there(shop: World) -> None:

@@ -21,6 +21,7 @@ from support import read_log, sale
 
 from ledger.audit import comparing, replay, views
 from ledger.audit.comparing import DoesNotAddUp
+from ledger.audit.merkle import leaf_hash
 from ledger.audit.replay import Event, NotWhole
 from ledger.audit.views import View
 from ledger.cli import cli
@@ -230,6 +231,7 @@ def test_an_export_says_the_same_as_the_database(world: World, tmp_path: Path) -
         rows = log.select_rows(cur, id_, "books", 0, 10**9)
         lines = [log.stored_line(id_, "books", row) for row in rows]
     (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "leaves").write_bytes(b"".join(map(leaf_hash, lines)))
     for first, some in ((1, lines[:100]), (101, lines[100:])):
         (tmp_path / "books" / f"{first:012}.ndjson").write_bytes(b"".join(one + b"\n" for one in some))
     assert views.believed(replay.from_directory(tmp_path), 150) == views.believed(iter(world.events), 150)
@@ -238,6 +240,11 @@ def test_an_export_says_the_same_as_the_database(world: World, tmp_path: Path) -
     assert msgspec.json.decode(printed.output, type=View) == views.believed(iter(world.events), 150)
     text = CliRunner().invoke(cli, ["replay", "--export", str(tmp_path), "--until", "150"])
     assert "as believed after position 150" in text.output
+    segment = tmp_path / "books" / f"{1:012}.ndjson"
+    segment.write_bytes(segment.read_bytes().replace(b'"position":13,', b'"position":13, '))
+    refused = CliRunner().invoke(cli, ["replay", "--export", str(tmp_path), "--until", "150"])
+    assert refused.exit_code == 1
+    assert "the event at position 13 of the books is not what was recorded" in refused.output
 
 
 def test_the_command_explains_a_difference(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

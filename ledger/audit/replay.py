@@ -10,14 +10,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, LiteralString, NamedTuple
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
-from ledger.audit.directory import NDJSON, NoExport, read_segment_path
+from ledger.audit.directory import LEAVES, NDJSON, NoExport, read_segment_path
 from ledger.audit.lines import ExportLine, read_line
+from ledger.audit.merkle import HASH_BYTES, leaf_hash
 from ledger.audit.naive import Books, Transfer, transfers
 from ledger.store import log
 from ledger.store.log import Rows
@@ -28,7 +29,7 @@ Until = int | datetime | None
 
 
 class NotWhole(Exception):
-    """The log's positions are not 1, 2, 3 …; the message names the first that is missing."""
+    """The log's positions are not 1, 2, 3 …, or an event is not what was recorded; the message names the first one."""
 
 
 class Event(NamedTuple):
@@ -56,13 +57,28 @@ _decode = msgspec.json.decode
 
 
 def from_database(cur: Rows, program_id: UUID) -> Iterator[Event]:
-    """The books of a program, a few thousand rows at a time. Raises UnknownProgram."""
+    """The books of a program, a few thousand rows at a time, each compared with its hash. Raises UnknownProgram,
+    NotWhole."""
     log.last_position(cur, program_id, "books")
-    after = 0
+    after, line_of = 0, log.line_maker(program_id, "books")
     while rows := log.select_rows(cur, program_id, "books", after, ROWS_AT_ONCE):
-        for position, _, _, topic, recorded_at, actor, _, request_id, _, state in rows:
+        cur.execute(_LEAVES, {"program_id": program_id, "after": after, "last": rows[-1][0]})
+        for row, (leaf,) in zip(rows, cur.fetchall(), strict=True):
+            position, _, _, topic, recorded_at, actor, _, request_id, _, state = row
+            if leaf_hash(line_of(row)) != leaf:
+                raise _changed(position)
             yield Event(position, recorded_at.astimezone(UTC), topic, actor, request_id, _decode(state))
         after = rows[-1][0]
+
+
+_LEAVES: LiteralString = (
+    "SELECT leaf_hash FROM book_events WHERE program_id = %(program_id)s AND position > %(after)s"
+    " AND position <= %(last)s ORDER BY position"
+)
+
+
+def _changed(position: int) -> NotWhole:
+    return NotWhole(f"the event at position {position} of the books is not what was recorded: its hash differs")
 
 
 def from_lines(lines: Iterable[bytes | ExportLine]) -> Iterator[Event]:
@@ -75,7 +91,8 @@ def from_lines(lines: Iterable[bytes | ExportLine]) -> Iterator[Event]:
 
 
 def from_directory(directory: Path) -> Iterator[Event]:
-    """The books in an export directory in NDJSON. Raises NoExport, UnreadableLine."""
+    """The books in an export directory in NDJSON, each compared with its hash among the export's leaves. Who signed
+    these is for `verify` to say. Raises NoExport, UnreadableLine, NotWhole."""
     segments = sorted(
         (found[1], path)
         for path in (directory / "books").glob(f"*.{NDJSON}")
@@ -83,9 +100,18 @@ def from_directory(directory: Path) -> Iterator[Event]:
     )
     if not segments:
         raise NoExport(f"{directory} holds no segments of the books in NDJSON; Parquet cannot be replayed")
-    for _, path in segments:
-        with path.open("rb") as file:
-            yield from from_lines(file)
+    with (directory / "books" / LEAVES).open("rb") as leaves:
+        for _, path in segments:
+            with path.open("rb") as file:
+                yield from from_lines(_compared(file, leaves))
+
+
+def _compared(lines: Iterable[bytes], leaves: BinaryIO) -> Iterator[ExportLine]:
+    for raw in lines:
+        line = read_line(raw.rstrip(b"\n"))
+        if leaf_hash(raw.rstrip(b"\n")) != leaves.read(HASH_BYTES):
+            raise _changed(line.position)
+        yield line
 
 
 def whole(events: Iterable[Event]) -> Iterator[Event]:

@@ -72,7 +72,7 @@ class LogCheck:
         self._recorded_at = recorded_at
         made = codec.leaf_hash(self._line(row))
         if made != leaf:
-            self._add("leaf_differs", position, made.hex(), leaf.hex())
+            self._add("leaf_differs", position, leaf.hex(), made.hex())
         leaves.append(made)
         return Row(position, topic, row[9], recorded_at, leaf, self._event(row, originator))
 

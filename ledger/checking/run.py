@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
+from uuid import UUID
 
 from ledger import sql
 from ledger.checking.books import BooksCheck
 from ledger.checking.findings import CheckReport, Findings
-from ledger.checking.logs import LogCheck
+from ledger.checking.logs import LogCheck, Row
 from ledger.checking.models import ModelsCheck
 from ledger.domain.ids import program_id
 from ledger.store import log
@@ -41,21 +42,48 @@ def check_program(pool: Pool, program: str, progress: Callable[[CheckProgress], 
         books = BooksCheck(raw, id_, generation, findings)
         positions: dict[str, int] = {}
         for name in log.TABLES:
-            own, last = LogCheck(cur, id_, name, findings), log.last_position(cur, id_, name)
-            while rows := raw.execute(
-                QUERIES[f"select_{name}"], {"program_id": id_, "after": own.position, "limit": ROWS_AT_ONCE}
-            ).fetchall():
-                read = own.read(rows)
+
+            def others(read: list[Row], name: str = name) -> None:
                 if name == "books":
                     books.read(read)
                 models.read(name, read)
-                progress(CheckProgress(f"{name}: events checked", own.position, last))
-            own.end()
-            positions[name] = own.position
+
+            positions[name] = _read(cur, raw, id_, name, findings, others, progress)
         progress(CheckProgress("read models and statements", 0, 0))
         books.end()
         models.end()
     return CheckReport(program, positions, dict(findings.checked), dict(findings.counts), findings.kept)
+
+
+def check_logs(pool: Pool, program: str, progress: Callable[[CheckProgress], None] = lambda _: None) -> CheckReport:
+    """Check a program's logs alone: that they are what was recorded and sealed. Raises UnknownProgram."""
+    id_, findings, positions = program_id(program), Findings(), {}
+    with pool.connection() as conn, conn.transaction(), conn.cursor() as cur, conn.cursor(binary=True) as raw:
+        cur.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        _generation(cur, program)
+        for name in log.TABLES:
+            positions[name] = _read(cur, raw, id_, name, findings, lambda _: None, progress)
+    return CheckReport(program, positions, dict(findings.checked), dict(findings.counts), findings.kept)
+
+
+def _read(
+    cur: Rows,
+    raw: Rows,
+    id_: UUID,
+    name: str,
+    findings: Findings,
+    others: Callable[[list[Row]], None],
+    progress: Callable[[CheckProgress], None],
+) -> int:
+    """Read a log to its end, checking it, and telling others of its rows. Returns its last position."""
+    own, last = LogCheck(cur, id_, name, findings), log.last_position(cur, id_, name)
+    while rows := raw.execute(
+        QUERIES[f"select_{name}"], {"program_id": id_, "after": own.position, "limit": ROWS_AT_ONCE}
+    ).fetchall():
+        others(own.read(rows))
+        progress(CheckProgress(f"{name}: events checked", own.position, last))
+    own.end()
+    return own.position
 
 
 def _generation(cur: Rows, program: str) -> int:

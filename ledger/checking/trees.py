@@ -56,7 +56,7 @@ class TreeCheck:
         what = f"checkpoint of {self._log} at {size}"
         self._findings.checked["checkpoints"] += 1
         if (made := self._edge.root()) != root:
-            self._findings.add("root_differs", what, size, made.hex(), root.hex())
+            self._findings.add("root_differs", what, size, root.hex(), made.hex())
         try:
             said = open_checkpoint(note, self._keys)
         except InvalidNote as problem:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import psycopg
 
-from ledger.checking import CheckReport, check_program
+from ledger.checking import CheckReport, check_logs, check_program
 from ledger.cli.common import Ticker, json_option, print_json, program_option
 from ledger.domain.ids import program_id
 from ledger.projections import replaying
@@ -18,6 +18,7 @@ from ledger.projections.shadow import PROJECTIONS
 from ledger.service import Service, open_service
 
 BOOKS, ALL = "books", "all"
+HINT = "nothing was changed; `ledger check` says whether this or the log is wrong, --replace puts this right"
 SHOWN = 200  # characters of what was expected and found
 
 
@@ -79,6 +80,8 @@ def rebuild(program: str, projection: str, replace: bool, as_json: bool) -> int:
             raise click.ClickException(
                 "LEDGER_OWNER_URL is needed: only the role that owns the tables may replace rows of read models"
             )
+        if replace:
+            _refuse_a_changed_log(service, program, ticker)
         books = _rebuild_books(service, program, replace, ticker) if projection in (ALL, BOOKS) else None
         models = _rebuild_models(service, program, names, replace, ticker) if names else []
     if as_json:
@@ -88,6 +91,18 @@ def rebuild(program: str, projection: str, replace: bool, as_json: bool) -> int:
         _print_rebuild(books, models, replace)
     unlike = books is not None and not books.equal and not books.swapped
     return 1 if unlike or any(one.different > one.replaced for one in models) else 0
+
+
+def _refuse_a_changed_log(service: Service, program: str, ticker: Ticker) -> None:
+    """What follows from a log may be put right by it only if it is what was recorded. Raises ClickException."""
+    report = check_logs(service.pool, program, lambda at: ticker.say(at.what, at.done, at.total))
+    if report.clean:
+        return
+    first = report.findings[0]
+    raise click.ClickException(
+        f"the log itself is not what was recorded ({first.kind}: {first.subject}; {sum(report.counts.values()):,} in"
+        " all): nothing was replaced. `ledger check` lists what is wrong; bring back a backup of before"
+    )
 
 
 def _rebuild_books(service: Service, program: str, replace: bool, ticker: Ticker) -> RebuildReport:
@@ -123,8 +138,11 @@ def _print_rebuild(books: RebuildReport | None, models: list[ProjectionReport], 
     if books is not None and books.equal:
         click.echo(f"{books.events:,} events replayed into {books.lines:,} journal lines: equal to the live books")
     elif books is not None:
-        click.echo(f"{books.events:,} events replayed: the live books differ, first at {books.different}")
-        click.echo("the rebuilt books are live now" if books.swapped else "nothing was changed; see --replace")
+        assert books.different is not None
+        click.echo("the live books differ from the log, first:")
+        for name, value in books.different.items():
+            click.echo(f"    {name.replace('_', ' '):<9}{_short(value)}")
+        click.echo("the rebuilt books are live now" if books.swapped else HINT)
     for one in models:
         if one.first is None:
             click.echo(f"{one.projection}: {one.rows:,} rows, equal")
@@ -134,7 +152,7 @@ def _print_rebuild(books: RebuildReport | None, models: list[ProjectionReport], 
         click.echo(f"    expected {_short(one.first.expected)}\n    found    {_short(one.first.found)}")
         left = one.different - one.replaced
         if not replace:
-            click.echo("    nothing was changed; see --replace")
+            click.echo(f"    {HINT}")
         else:
             click.echo(f"    taken away, and no log can make them again: {left:,}" if left else "    replaced")
 
