@@ -145,7 +145,8 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "rotateKey": (ADMIN, INGEST, MAKER, CHECKER, AUDITOR),
     "revokeKey": (ADMIN,),
 }
-# What an affiliate may ask although it is about the whole program: it says nothing of any affiliate.
+# What an affiliate may ask although it is about the whole program: it says nothing of any affiliate. Of these,
+# getInclusionProof itself answers only for positions of the affiliate's own entries.
 OF_THE_PROGRAM: Final = frozenset(
     ("getCheckpoint", "getCheckpointOfSize", "listVerifierKeys", "getInclusionProof", "getConsistencyProof")
 )
@@ -198,7 +199,8 @@ def as_markdown() -> str:
 def _cell(role: str, roles: tuple[str, ...], operation_id: str) -> str:
     if role not in roles:
         return ""
-    return "own" if role == AFFILIATE and operation_id not in OF_THE_PROGRAM else "✓"
+    own = operation_id not in OF_THE_PROGRAM or operation_id == "getInclusionProof"
+    return "own" if role == AFFILIATE and own else "✓"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from flask import Response, request
 from marshmallow import fields, validate
 
 from api import answers, openapi, schemas
+from api.access import AFFILIATE
 from api.auth import Caller, operation
 from api.blueprint import Blueprint
 from api.documents import log as documents
@@ -19,8 +20,9 @@ from api.errors import Problem
 from ledger.audit import proofs
 from ledger.audit.merkle import Tile
 from ledger.audit.tree import published_note
-from ledger.domain.errors import InvalidInput
+from ledger.domain.errors import InvalidInput, NotFound
 from ledger.domain.ids import BIGINT_MAX
+from ledger.projections import books
 
 blueprint = Blueprint("log", __name__, description="The sealed logs: checkpoints, proofs and tiles.")
 NOTE = "text/plain; charset=utf-8"
@@ -104,9 +106,15 @@ def list_verifier_keys(caller: Caller, log: str) -> Response:
 @operation("getInclusionProof", {200: documents.InclusionProof})
 @blueprint.arguments(InclusionQuery, location="query")
 def get_inclusion_proof(caller: Caller, asked: dict[str, Any], log: str) -> Response:
-    """That the event at a position (from 1; its leaf index is one less) is in the log of a checkpoint."""
+    """That the event at a position (from 1; its leaf index is one less) is in the log of a checkpoint. An affiliate
+    may ask that of the entries of its own account: a proof of another event would show its leaf hash."""
     with caller.ledger.reading(caller.program) as (cur, program_id):
-        return answers.read(proofs.inclusion(cur, program_id, log, asked["position"], asked["size"]))
+        position = asked["position"]
+        if caller.role == AFFILIATE and not (
+            log == "books" and books.has_entry(cur, program_id, caller.affiliate_id, position)
+        ):
+            raise NotFound(f"No entry of yours stands at position {position} of {log}.")
+        return answers.read(proofs.inclusion(cur, program_id, log, position, asked["size"]))
 
 
 @blueprint.route("/log/<log:log>/proof/consistency", methods=["GET"])

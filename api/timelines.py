@@ -16,7 +16,7 @@ from api.blueprint import Blueprint
 from api.documents import timelines as documents
 from api.errors import NO_SUCH_RECORD, Problem
 from ledger import reads, timeline
-from ledger.domain import affiliate, payout
+from ledger.domain import affiliate, conversion, payout
 from ledger.domain.event import EPOCH
 from ledger.timeline import BEGINNING, Entry, Place
 
@@ -49,15 +49,16 @@ def get_affiliate_timeline(caller: Caller, asked: dict[str, Any], affiliate_id: 
         if asked["order_id"] is None and asked["payout_id"] is None:
             found = timeline.of_affiliate(look, affiliate_id, after, most, own)
         else:
-            found = timeline.page(_narrowed(caller, look, affiliate_id, asked, own), after, most)
+            found = timeline.page(_narrowed(look, affiliate_id, asked, own), after, most)
     return _page(found, asked["limit"], affiliate_id if own else None)
 
 
-def _narrowed(caller: Caller, look: reads.Look, affiliate_id: str, asked: dict[str, Any], own: bool) -> Sequence[Entry]:
+def _narrowed(look: reads.Look, affiliate_id: str, asked: dict[str, Any], own: bool) -> Sequence[Entry]:
     """The timeline of one of the affiliate's own conversions or payouts. Another's is as one that does not exist."""
     order_id, payout_id = asked["order_id"], asked["payout_id"]
     if order_id is not None:
-        if reads.credited_affiliate(caller.ledger.pool, caller.program_id, order_id) != affiliate_id:
+        order = look.record(conversion.key(order_id))
+        if order is None or order.state.affiliate_id != affiliate_id:
             raise Problem(404, NO_SUCH_RECORD)
         entries = timeline.of_conversion(look, order_id)
     else:

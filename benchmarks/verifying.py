@@ -113,7 +113,8 @@ class Writer:
         version = self._versions[stream] = self._versions.get(stream, 0) + 1
         at = codec.instant_text(self.now)
         middle = codec.line_middle(topic, at, "shop", "key-1", "request-1", "bench")
-        raw = msgspec.json.encode(state)
+        # members in the order of the event, none with its default value, as the ledger writes them
+        raw = codec.encode_state(codec.decode_state(topic, msgspec.json.encode(state)))
         self._lines.append(codec.export_line(self._prefix, self.position, stream, version, middle, raw))
         moved = transfers(topic, state)
         if moved:

@@ -14,7 +14,7 @@ from ledger.audit.keys import has_signing_key, load_signing_keys
 from ledger.audit.sealing import SealRefused
 from ledger.desk import Meta
 from ledger.projections import job_runs
-from ledger.service import home_of
+from ledger.service import home_of, sealed_checkpoints_file
 from ledger.store.log import TABLES, Rows
 
 NAME = "seal"
@@ -38,9 +38,10 @@ def seal(ledger: CommissionLedger, program: str, due_at: datetime, meta: Meta) -
         return NO_KEY
     counts: dict[str, Any] = {}
     refused: SealRefused | None = None
-    for log in TABLES:
+    file = sealed_checkpoints_file(os.environ)
+    for log in TABLES:  # the books first: the clicks that they quote are recorded by then, and sealed behind them
         try:
-            done = sealing.seal(ledger, program, log, keys.signers(program, log), ledger.clock())
+            done = sealing.seal(ledger, program, log, keys.signers(program, log), ledger.clock(), kept=file)
         except SealRefused as problem:
             refused = refused or problem
         else:

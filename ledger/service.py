@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ledger.application import CommissionLedger, utc_now
+from ledger.audit import kept
 from ledger.store import erased, known, migrate
 from ledger.store.database import Connection, Database, Pool, make_pool, open_database, preflight
 from ledger.store.embedded import default_home
@@ -67,6 +68,12 @@ def erased_subjects_file(env: Mapping[str, str] | None = None) -> Path | None:
     """Where erased subjects are listed: beside the known positions; None where those have no place."""
     path = known_positions_file(env)
     return erased.file_beside(path) if path is not None else None
+
+
+def sealed_checkpoints_file(env: Mapping[str, str] | None = None) -> Path | None:
+    """Where whoever signs remembers what was signed last: beside the known positions; None where they have no place."""
+    path = known_positions_file(env)
+    return kept.file_beside(path) if path is not None else None
 
 
 def refuse_unfit(conn: Connection, env: Mapping[str, str] | None = None) -> None:

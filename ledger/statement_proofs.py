@@ -53,9 +53,15 @@ class Places(NamedTuple):
 
 
 def statement_proof(
-    ledger: CommissionLedger, program: str, affiliate_id: str, period: str, version: int | None = None
+    ledger: CommissionLedger,
+    program: str,
+    affiliate_id: str,
+    period: str,
+    version: int | None = None,
+    timeout: str = STATEMENT_TIMEOUT,
 ) -> Iterator[bytes]:
-    """The proof's file, in pieces, of a version of a statement, the newest unless said.
+    """The proof's file, in pieces, of a version of a statement, the newest unless said. timeout: of each SQL statement,
+    as PostgreSQL writes it.
 
     Raises, before the first piece, NotFound; StatementDiffers; WrongState when no affiliates' trees were recorded since
     the statement's cut, or when they are not sealed yet; TreeIncomplete.
@@ -65,7 +71,7 @@ def statement_proof(
         presenting.read_lines(ledger, program, found) as lines,
         ledger.reading(program) as (cur, id_),
     ):
-        cur.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
+        cur.execute(f"SET LOCAL statement_timeout = '{timeout}'")
         places, recorded = _places(cur, id_, found)
         checkpoint = _checkpoint(cur, id_, max(places))
         writer = _Writer(cur, id_, checkpoint)

@@ -202,8 +202,8 @@ def rewrite(
         path.relative_to(whole).as_posix(): path.read_bytes() for path in sorted(whole.rglob("*")) if path.is_file()
     }
     change(files)
-    manifest = names.read_manifest(files[names.MANIFEST])
     if recompute:
+        manifest = names.read_manifest(files[names.MANIFEST])
         segments = {file.path: (file.log, file.first, file.last) for file in manifest.files}
         made = [
             DataFile(path, len(content), sha256(content).hexdigest(), *segments.get(path, ("", 0, 0)))

@@ -33,6 +33,7 @@ settings.register_profile(
 )
 settings.load_profile("ci")
 
+
 def pytest_sessionfinish() -> None:
     """What the service froze (ledger/service.py) is looked at again: DuckDB would call it leaked, behind pytest's last
     line."""

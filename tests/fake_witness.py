@@ -17,7 +17,8 @@ from ledger.audit.notes import COSIGNATURE_V1, Checkpoint, VerifierKey
 
 class FakeWitness:
     """key: its verifier key; logs: origin → the newest checkpoint it cosigned; told: each body it was sent; broken:
-    how it misbehaves ('' not at all): 500, hang, redirect, wrong_signature, other_key, nothing, huge_size."""
+    how it misbehaves ('' not at all): 500, hang, redirect, wrong_signature, other_key, nothing, huge_size,
+    drip_head, drip_body (for half a minute)."""
 
     def __init__(self) -> None:
         self._private = Ed25519PrivateKey.generate()
@@ -77,6 +78,16 @@ def fake_witness() -> Iterator[FakeWitness]:
                 self.send_response(302)
                 self.send_header("Location", f"{witness.url}/elsewhere")
                 self.end_headers()
+                return
+            if witness.broken.startswith("drip"):  # the head, or the body: some bytes, but never the end
+                self.wfile.write(b"HTTP/1.0 200 OK\r\n" + (b"\r\n" if witness.broken == "drip_body" else b"X: "))
+                for _ in range(300):
+                    if stop.wait(0.1):
+                        break
+                    try:
+                        self.wfile.write(b"x")
+                    except OSError:
+                        break
                 return
             status, kind, text = witness.answer(body)
             self.send_response(status)

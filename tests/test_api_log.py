@@ -318,12 +318,34 @@ def test_proofs_and_keys_are_as_documented(app: Flask, world: World) -> None:
 
 
 def test_everybody_checks_and_few_read(world: World) -> None:
-    """Checkpoints, keys and proofs are for every role, affiliates too; hashes in bulk not for affiliates; what was
-    recorded only for those who may read the log."""
-    for path in ("checkpoint", "checkpoint/300", "keys", "proof/inclusion?position=3", "proof/consistency?from=3"):
+    """Checkpoints, keys and proofs are for every role, affiliates too; hashes in bulk not for affiliates, nor those of
+    any event one by one; what was recorded only for those who may read the log."""
+    for path in ("checkpoint", "checkpoint/300", "keys", "proof/consistency?from=3"):
         assert {get(world, path, role).status_code for role in world.tokens} == {200}, path
+    for path in ("proof/inclusion?position=3", "tile/0/000"):
+        assert [role for role in world.tokens if get(world, path, role).status_code != 200] == ["affiliate"], path
     assert {role for role in world.tokens if get(world, "tile/0/000", role).status_code == 403} == {"affiliate"}
     assert {role for role in world.tokens if get(world, "tile/entries/000", role).status_code == 200} == {"auditor"}
+
+
+def test_an_affiliate_is_proven_its_own_entries_and_no_others(app: Flask) -> None:
+    """Leaf hashes of others let their entries be guessed: whatever is not its own answers as what is not there."""
+    world = make_world(app)
+    positions = {}
+    for order_id, affiliate_id in (("mine", "uk"), ("foreign", "fr")):
+        world.sell(order_id, affiliate_id=affiliate_id)
+        positions[affiliate_id] = world.books_position()
+    sealed(world, "books")
+    own = [one["position"] for one in world.call("affiliate", "GET", "/affiliates/uk/entries").json["items"]]
+    served = {}
+    for position in range(1, world.books_position() + 2):
+        answer = world.call("affiliate", "GET", f"/log/books/proof/inclusion?position={position}")
+        served[position] = answer.status_code
+        if answer.status_code == 404:
+            assert answer.json["detail"] == f"No entry of yours stands at position {position} of books."
+    assert own
+    assert {position for position, status in served.items() if status == 200} == set(own)
+    assert served[positions["fr"]] == 404
 
 
 def test_what_witnesses_signed_stands_under_the_checkpoint(app: Flask, database: Database) -> None:

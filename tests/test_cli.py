@@ -175,6 +175,38 @@ def test_new_terms_keep_the_offer_s_landing_page(ledger: Ledger, database: Datab
         assert [json.loads(state)["amount"] for (state,) in cur] == [1250, 1500]
 
 
+def test_an_affiliate_is_suspended_reinstated_and_closed(shop: Ledger, database: Database) -> None:
+    """What a suspension holds, a reinstatement releases; a closed affiliate does not come back; a reason is no text in
+    the log."""
+
+    def ada() -> tuple[int, int]:
+        (row,) = json.loads(ok(shop("balances", "-p", "shop", "--json")))
+        return row["pending"], row["held"]
+
+    with open_ledger(database) as core:
+        core.execute("shop", sale("o1", 12345), by())
+    assert ok(shop("affiliate", "suspend", "ada", "-p", "shop", "--reason", "odd traffic")) == (
+        "affiliate ada is suspended\n"
+    )
+    with open_ledger(database) as core:
+        core.execute("shop", sale("o2", 2000), by())
+    before = ada()
+    assert before[1] >= 200
+    said = ok(shop("affiliate", "reinstate", "ada", "-p", "shop"))
+    assert re.fullmatch(r"affiliate ada is approved\n[12] commissions that the suspension held are released\n", said)
+    assert ada() == (sum(before), 0)
+    assert "nothing changed" in ok(shop("affiliate", "reinstate", "ada", "-p", "shop"))
+    assert ok(shop("affiliate", "close", "ada", "-p", "shop")) == "affiliate ada is closed\n"
+    said_no = shop("affiliate", "reinstate", "ada", "-p", "shop")
+    assert (said_no.code, said_no.out) == (1, "")
+    assert "ada is closed: reinstate needs suspended" in said_no.err
+    assert ada() == (sum(before), 0)
+    with open_ledger(database) as core, core.reading("shop") as (cur, id_):
+        cur.execute("SELECT state FROM book_events WHERE program_id = %s AND topic = 'AffiliateSuspended'", (id_,))
+        (state,) = cur.fetchone() or ("",)
+    assert "odd traffic" not in state
+
+
 def test_keys_are_issued_listed_and_revoked(shop: Ledger) -> None:
     """The token is alone on stdout, so that a script can keep it; the list shows who holds what, and no secret."""
     said = shop("key", "issue", "-p", "shop", "--role", "affiliate", "--affiliate", "ada", "--holder", "ada")

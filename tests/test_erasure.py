@@ -459,6 +459,11 @@ def test_a_key_that_somebody_put_back_does_not_survive_the_next_start(database: 
         put_back(database, key)
     with open_service(env) as service, service.ledger.reading(PROGRAM) as (cur, id_):
         assert alive_keys(cur, id_, [JANUARY]) == []
+    list_.rename(tmp_path / "lost")
+    put_back(database, key)
+    with open_service(env) as service, service.ledger.reading(PROGRAM) as (cur, id_):
+        assert alive_keys(cur, id_, [JANUARY]) == [], "the books know of it without the list"
+    (tmp_path / "lost").rename(list_)
     noted = erased.read(list_)
     noted.programs[PROGRAM][JANUARY] = msgspec.structs.replace(noted.programs[PROGRAM][JANUARY], leaf_hash="00" * 32)
     list_.write_bytes(msgspec.json.encode(noted))

@@ -25,10 +25,12 @@ from support import MASTER_KEY, T0, Clock, by, open_ledger, owner, program_id
 
 from ledger.application import CommissionLedger
 from ledger.audit import directory as names
-from ledger.audit import merkle, notes, sealing
+from ledger.audit import exporting_place, merkle, notes, sealing
 from ledger.audit.directory import Manifest
 from ledger.audit.exporting_place import PROGRESS, ExportRefused
+from ledger.audit.keys import SigningKeys
 from ledger.cli import main
+from ledger.domain.affiliate import EnrolAffiliate
 from ledger.domain.click import RecordClick
 from ledger.domain.errors import InvalidInput
 from ledger.domain.program import OpenProgram
@@ -166,6 +168,26 @@ def test_the_checkpoints_vouch_for_what_was_exported(firm: Firm, tmp_path: Path)
     for name in names.LOGS:
         checkpoint = notes.open_checkpoint((tmp_path / "out" / name / names.CHECKPOINT).read_text(), keys)
         assert (checkpoint.size, checkpoint.root.hex()) == (manifest.logs[name].size, manifest.logs[name].root)
+
+
+def test_a_retired_key_is_exported_with_the_size_where_it_ended(firm: Firm, tmp_path: Path) -> None:
+    """`VKEY until SIZE`: an auditor with this file believes a stolen old key no larger checkpoint. The page's script
+    and our own verify read it."""
+    ledger, program = firm.ledger, "rotated"
+    ledger.open_program(OpenProgram(program=program, currency="GBP"), by())
+    both = [SigningKeys([seed], "ledger.example").signers(program, "books") for seed in (b"\x0a" * 32, b"\x0b" * 32)]
+    sizes = []
+    for number, signers in enumerate(both):
+        ledger.execute(program, EnrolAffiliate(affiliate_id=f"a{number}"), by())
+        sizes.append(sealing.seal(ledger, program, "books", signers, firm.clock()).checkpoint)
+    assert sizes[0] is not None
+    root = tmp_path / "out"
+    export(ledger, program, root)
+    old, new = (str(signers[0].key) for signers in both)
+    assert (root / names.KEYS).read_text() == f"{old} until {sizes[0].size}\n{new}\n"
+    script = re.findall(r"```python\n(.*?)```", (root / names.README).read_text(), re.DOTALL)[1]
+    signed = subprocess.run([sys.executable, "-I", "-c", script], cwd=root, capture_output=True, text=True)
+    assert (signed.returncode, signed.stdout.count("Signature Verified Successfully")) == (0, 1), signed.stderr
 
 
 def test_an_export_until_a_position_is_as_of_that_position(firm: Firm, tmp_path: Path) -> None:
@@ -508,6 +530,19 @@ def test_a_directory_with_anything_else_in_it_is_left_as_it_is(firm: Firm, tmp_p
             export_firm(firm, tmp_path / "busy")
 
     export_firm(firm, tmp_path / "busy", progress=again)
+
+
+def test_a_link_that_somebody_planted_is_not_followed(firm: Firm, tmp_path: Path) -> None:
+    """In a directory that others may write in too: the file that the link leads to stays as it is."""
+    root, target = tmp_path / "out", tmp_path / "target"
+    root.mkdir()
+    target.write_text("precious")
+    for path in (names.BALANCES, names.KEYS, "books/leaves", names.MANIFEST, "progress"):
+        (root / f"{exporting_place.PART}{path.replace('/', '-')}").symlink_to(target)
+    (root / exporting_place.PROGRESS).symlink_to(target)
+    export_firm(firm, root)
+    assert target.read_text() == "precious"
+    assert not [path for path in root.rglob("*") if path.is_symlink()]
 
 
 # --- logs that were changed ------------------------------------------------------------------------------

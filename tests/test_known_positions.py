@@ -11,6 +11,7 @@ from backup_world import World, bring_back, env_of, lines, tables
 from support import PROGRAM, T0, open_ledger, read_log
 
 from api.startup import Preflight
+from ledger.audit import kept as keeping
 from ledger.backup.manifest import BackupRefused
 from ledger.backup.restoring import Choice
 from ledger.service import open_service
@@ -67,6 +68,23 @@ def test_a_backup_that_has_what_is_known_needs_no_acceptance(
     with open_service(env_of(empty_database, LEDGER_KNOWN_POSITIONS_FILE=str(file))) as service:
         found = known.record_known_positions(service.pool, file)
     assert found.positions[PROGRAM]["books"].position == len(lines(empty_database)[PROGRAM, "books"])
+
+
+def test_what_was_sealed_behind_the_backup_is_known_too(world: World, tmp_path: Path, empty_database: Database) -> None:
+    """Seals are signed every few seconds, positions noted every few minutes: a checkpoint that goes on behind the
+    backup is a loss to accept, and what is remembered of it goes then, so that the restored log can be sealed."""
+    file, end = tmp_path / "known.json", len(world.lines[PROGRAM, "books"])
+    kept, env = keeping.file_beside(file), {"LEDGER_KNOWN_POSITIONS_FILE": str(file)}
+    within, beyond = (keeping.Kept(size, "ab" * 32, T0) for size in (3, end + 7))
+    keeping.keep(kept, f"ledger.example/{PROGRAM}/books", beyond)
+    keeping.keep(kept, f"ledger.example/{PROGRAM}/traffic", within)
+    with pytest.raises(BackupRefused, match=f"position {end + 7} is known .* the backup ends at {end}"):
+        bring_back(empty_database, world.early, **env)
+    restored = bring_back(empty_database, world.early, Choice(accept_loss=True), **env)
+    assert [(x.log, x.first, x.last) for one in restored for x in one.lost] == [("books", end + 1, end + 7)]
+    assert keeping.read(kept).logs == {f"ledger.example/{PROGRAM}/traffic": within}
+    with open_service(env_of(empty_database, **env)):
+        pass  # it serves
 
 
 def test_another_history_is_refused_even_with_the_loss_accepted(

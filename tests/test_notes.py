@@ -114,7 +114,19 @@ def test_every_changed_byte_of_a_note_is_noticed() -> None:
 
 @pytest.mark.parametrize(
     "note",
-    ["", "a\n", "a\n\n", "a\n\n— n\n", "a\n\n— n AAAA\n", "a\n\nx n AAAAAAA=\n", "a\n\n— n AAAAAAA=", "a" * 70_000],
+    [
+        "",
+        "a\n",
+        "a\n\n",
+        "a\n\n— n\n",
+        "a\n\n— n AAAA\n",
+        "a\n\nx n AAAAAAA=\n",
+        "a\n\n— n AAAAAAA=",
+        "a" * 70_000,
+        "a\x1b[8m\n\n— n AAAAAAA=\n",
+        "a\n\n— n\x9b AAAAAAA=\n",
+        "a\n\n— n\u202e AAAAAAA=\n",
+    ],
 )
 def test_what_is_no_note_is_refused(note: str) -> None:
     """No text, no signature, no key id, no end."""
@@ -124,7 +136,18 @@ def test_what_is_no_note_is_refused(note: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["o\n1\n", "o\n01\ncg==\n", "o\n-1\ncg==\n", f"\n1\n{'A' * 43}=\n", "o\n1\ncg==\n", "o\n1\n!\n", "o\n1e3\nx\n"],
+    [
+        "o\n1\n",
+        "o\n01\ncg==\n",
+        "o\n-1\ncg==\n",
+        f"\n1\n{'A' * 43}=\n",
+        "o\n1\ncg==\n",
+        "o\n1\n!\n",
+        "o\n1e3\nx\n",
+        f"o\x1b[8m\n1\n{'A' * 43}=\n",
+        f"o p\n1\n{'A' * 43}=\n",
+        f"o+p\n1\n{'A' * 43}=\n",
+    ],
 )
 def test_what_is_no_checkpoint_is_refused(text: str) -> None:
     """An origin, a plain number, 32 bytes of root."""
@@ -143,6 +166,16 @@ def test_what_is_no_verifier_key_is_refused(text: str) -> None:
     """The hash must be the key's, and the key an Ed25519 key."""
     with pytest.raises(InvalidNote):
         read_verifier_key(text)
+
+
+def test_what_is_given_for_a_verifier_key_is_not_repeated() -> None:
+    """It may be the signing key, given by mistake; messages end in logs."""
+    seed = SEED.hex()
+    texts = (seed, base64.b64encode(SEED).decode(), f"PRIVATE+KEY+{PETER}", f"n+{seed}+{PETER[22:]}", f"{seed}+00+00")
+    for text in texts:
+        with pytest.raises(InvalidNote, match="not a verifier key") as refused:
+            read_verifier_key(text)
+        assert not any(part in str(refused.value) for part in (text[:16], seed[:16], PETER[22:38]))
 
 
 # --- the ledger's own keys -----------------------------------------------------------------------------------------

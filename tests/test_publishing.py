@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fake_witness import FakeWitness, fake_witness
-from support import PROGRAM, T0, Clock, by, open_ledger, open_shop, sale
+from support import PROGRAM, T0, Clock, by, open_ledger, open_shop, owner, sale
 
 from ledger import publishing_job
 from ledger.application import CommissionLedger
@@ -97,6 +97,28 @@ def test_a_log_with_another_history_fails_the_job(
         assert publishing_job.publish(ledger, PROGRAM, T0, by()) == {"told": 1}
         with ledger.reading(PROGRAM) as (cur, id_):
             assert publishing_job.waiting_since(cur, id_) is None
+
+
+@pytest.mark.parametrize("change", ["signature", "name", "size"])
+def test_a_checkpoint_that_was_never_signed_is_told_to_nobody(database: Database, tmp_path: Path, change: str) -> None:
+    """Whoever can write in the database has no key: what he puts there stays there, and the worker says so."""
+    with open_ledger(database, Clock()) as ledger:
+        open_shop(ledger)
+        note = sealed(ledger)
+        origin, size, _ = note.split("\n")[:3]
+        forged = {
+            "signature": note.replace(f"\n{size}\n", "\n3\n"),
+            "name": note.replace(origin, f"../elsewhere/{PROGRAM}/books"),
+            "size": note,
+        }[change]
+        with owner(database) as conn:
+            conn.execute("ALTER TABLE checkpoints DISABLE TRIGGER USER")
+            conn.execute("UPDATE checkpoints SET note = %s, size = size + %s", (forged, int(change == "size")))
+        archive = tmp_path / "archive"
+        archive.mkdir()
+        (told,) = publish(ledger, PROGRAM, [Directory("archive", archive)], Clock())
+    assert (told.outcome, "is not told" in told.reason) == ("refused", True)
+    assert list(tmp_path.rglob("*")) == [archive]
 
 
 def test_the_worker_has_the_job() -> None:

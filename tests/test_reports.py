@@ -225,6 +225,7 @@ def test_a_line_on_no_statement_shows_in_the_totals(world: World) -> None:
 def test_who_made_and_who_checked(world: World) -> None:
     """Each decision with both people; none by one; who held both duties is said."""
     document = world.report("maker-checker")
+    assert "adjustment, dispute, erasure, payout method, payout run, tax rules, terms" in document.head.rule
     assert {row["kind"] for row in document.rows} == {"adjustment", "payout_method", "payout_run", "tax_rules", "terms"}
     assert all((row["proposed_by"], row["decided_by"]) == ("ana", "ben") for row in document.rows)
     assert document.head.finding_count == document.head.control_totals["by_same_person"] == 0
@@ -356,6 +357,24 @@ def test_a_missed_due_time_is_a_gap(world: World) -> None:
     assert document.head.control_totals["jobs"] == {"approve-due": {"due": 10, "done": 5, "interval_seconds": 3600}}
 
 
+def test_a_job_that_runs_only_when_something_waits_misses_nothing(world: World) -> None:
+    """Hours in which nothing was sealed are no gap of `seal`, and the rule names it; an attempt that failed is told."""
+    plan = JobPlan({"*": {job.name: job.name == "seal" for job in JOBS}})
+    assert world.database.owner_url
+    with psycopg.connect(world.database.owner_url, autocommit=True) as conn:
+        for n, outcome in enumerate(("done", "failed", "done")):
+            at = T0 + n * timedelta(hours=2)
+            conn.execute(
+                "INSERT INTO job_runs VALUES (%s, 'seal', %s, 1, 'w', 1, %s, %s, %s, '{}')",
+                (program_id("firm"), at, at, at, outcome),
+            )
+        document = world.report("job-gaps", plan, since=T0, until=T0 + timedelta(hours=9))
+        conn.execute("DELETE FROM job_runs")
+    assert [(row["job"], row["what"]) for row in document.rows] == [("seal", "failed")]
+    assert document.head.control_totals["missed_due_times"] == 0
+    assert "(seal, publish-checkpoints)" in document.head.rule
+
+
 # --- asking ------------------------------------------------------------------------------------------------
 
 
@@ -366,6 +385,7 @@ def test_what_is_asked_wrongly_is_refused(world: World) -> None:
         ("terms", {"days": 3}, "days"),
         ("terms", {"period": "2026-01", "since": T0}, "period"),
         ("terms", {"since": T0, "until": T0}, "until"),
+        ("job-gaps", {"period": "2026-01", "days": 3}, "days"),
     ):
         with pytest.raises(InvalidInput) as refused:
             world.report(name, **asked)  # type: ignore[arg-type]
@@ -413,6 +433,13 @@ def test_the_command_prints_a_report(world: World, tmp_path: Path, monkeypatch: 
     assert "checkpoint" in clean.output
     assert "never sealed" in clean.output
     assert "bob" in clean.output
+    head = clean.output.split("\n\n")[0]
+    assert "currency GBP, bucket payable, statements " in " ".join(head.split())
+    assert "{" not in head
+    assert max(map(len, head.splitlines())) <= 100
+    terms = CliRunner().invoke(cli, ["report", "terms", "-p", "firm"]).output
+    assert "rate bps 1500" in terms
+    assert "{" not in terms
     asked = ["report", "duties", "-p", "firm", "--format"]
     found = CliRunner().invoke(cli, [*asked, "json"], standalone_mode=False)
     assert found.return_value == 1

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from test_jobs import Office
 from third_parties import sigstore_accepts, sigstore_reads
 
 from ledger.application import CommissionLedger
+from ledger.audit import kept as keeping
 from ledger.audit import merkle, proofs, sealing, tree
 from ledger.audit.keys import SigningKeys
 from ledger.audit.merkle import Tile, leaf_hash, root_of
@@ -34,6 +36,7 @@ from ledger.audit.tree import SealedCheckpoint, StoredTree, TreeIncomplete
 from ledger.cli import cli
 from ledger.domain.click import RecordClick
 from ledger.jobs import JOBS
+from ledger.service import sealed_checkpoints_file
 from ledger.store import log
 from ledger.store.database import Database, urls
 from ledger.store.embedded import EmbeddedServer
@@ -407,6 +410,78 @@ def test_a_tree_that_was_changed_is_not_gone_on_with(traffic: Traffic) -> None:
     assert traffic.seal(recheck=True).events == 1, "from the events it is made again"
 
 
+# --- what is remembered outside -------------------------------------------------------------------------------
+
+
+def forget(traffic: Traffic) -> None:
+    """Whoever owns the tables takes away all that was sealed of the program."""
+    for table in ("checkpoints", "tiles"):
+        traffic.tamper(table, "DELETE FROM {table} WHERE program_id = %s")
+
+
+@pytest.mark.parametrize(("position", "more"), [(30, 0), (30, 400), (290, 400)])
+def test_a_history_that_was_rewritten_with_its_seals_is_not_signed(
+    traffic: Traffic, tmp_path: Path, position: int, more: int
+) -> None:
+    """An event exchanged with its hash, no checkpoint and no tile left: consistent in itself, and yet not what this
+    worker signed, which it remembers outside the database. Nothing else than the file stops it."""
+    kept = tmp_path / "known.sealed.json"
+    traffic.click(300)
+    first = traffic.seal(kept=kept).checkpoint
+    assert first is not None
+    traffic.rewrite(position, hashed=True)
+    forget(traffic)
+    traffic.click(more)
+    found = refused(traffic, kept=kept)
+    assert (found.fault, found.position, found.expected) == ("forked", 300, first.root.hex())
+    assert found.found == traffic.root(300).hex()
+    assert refused(traffic, kept=kept, recheck=True).fault == "forked"
+    kept.unlink()
+    assert traffic.seal(kept=kept).events == 300 + more
+
+
+def test_what_was_cut_off_together_with_its_seals_is_missed(traffic: Traffic, tmp_path: Path) -> None:
+    """The log ends before what was signed, and the database has no memory of it."""
+    kept = tmp_path / "known.sealed.json"
+    traffic.click(300)
+    traffic.seal(kept=kept)
+    traffic.tamper("log_heads", "UPDATE {table} SET next_position = %s WHERE log = 'traffic' AND program_id = %s", 251)
+    forget(traffic)
+    found = refused(traffic, kept=kept)
+    assert (found.fault, found.position, found.expected) == ("shorter", 250, "300")
+
+
+def test_a_seal_killed_between_the_file_and_the_database_is_gone_on_with(traffic: Traffic, tmp_path: Path) -> None:
+    """Signed and remembered, but never inserted; inserted by somebody with another file: both go on."""
+    kept, elsewhere = tmp_path / "known.sealed.json", tmp_path / "other.sealed.json"
+    traffic.click(300)
+    mortal = Mortal(traffic.ledger, 2, committed=False)  # the tile is written, the checkpoint is not
+    with pytest.raises(Killed):
+        seal(mortal, traffic.program, "traffic", traffic.signers(), T0, kept=kept)
+    name = traffic.signers()[0].key.name
+    assert (traffic.checkpoints(), keeping.read(kept).logs[name].size) == ([], 300)
+    traffic.click(300)
+    assert traffic.seal(kept=elsewhere).events == 600
+    traffic.seal(kept=kept)
+    assert keeping.read(kept).logs[name].root == traffic.root().hex()
+    traffic.click(1)
+    assert traffic.seal(kept=kept).events == 1
+
+
+def test_a_checkpoint_that_was_forged_in_the_database_is_not_gone_on_with(traffic: Traffic) -> None:
+    """A row that says something else than its note, and a note that the key never signed."""
+    traffic.click(300)
+    first = traffic.sealed()
+    traffic.click(1)
+    for column, forged in (("root", b"x" * 32), ("note", first.note.replace("\n300\n", "\n299\n"))):
+        traffic.tamper("checkpoints", f"UPDATE {{table}} SET {column} = %s WHERE program_id = %s", forged)
+        found = refused(traffic)
+        assert (found.fault, found.position) == ("checkpoint", 300)
+        was = first.root if column == "root" else first.note
+        traffic.tamper("checkpoints", f"UPDATE {{table}} SET {column} = %s WHERE program_id = %s", was)
+    assert traffic.seal().events == 1
+
+
 # --- keys ---------------------------------------------------------------------------------------------------
 
 
@@ -431,6 +506,9 @@ def test_keys_rotate_with_an_overlap_and_stay_listed(traffic: Traffic) -> None:
         assert open_checkpoint(notes[at], [known]).size == 10 * (at + 1)
         assert sigstore_reads(notes[at], known)[1] == 10 * (at + 1)
     assert keys_of(traffic) == {str(old): (10, 30), str(new): (20, None)}
+    with traffic.ledger.reading(traffic.program) as (cur, id_):
+        lines = [one["line"] for one in proofs.keys(cur, id_, "traffic")["keys"]]
+    assert lines == [f"{old} until 30", str(new)]
     for seeds in ([OLD], [NEW], [NEW]):
         traffic.click(10)
         traffic.seal(SigningKeys(seeds, "ledger.example"))
@@ -486,15 +564,19 @@ SEAL = [job for job in JOBS if job.name == "seal"]
 
 
 @pytest.fixture
-def office(shared: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+def office(shared: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Office]:
     monkeypatch.setenv("LEDGER_SIGNING_KEY", OLD.hex())
+    monkeypatch.setenv("LEDGER_KNOWN_POSITIONS_FILE", str(tmp_path / "known.json"))
     with open_ledger(shared, clock) as ledger:
         yield Office(ledger, shared.app_url, clock)
 
 
 def test_the_worker_seals_what_is_new_and_is_silent_when_nothing_is(office: Office) -> None:
-    """A run for each due time at which something waited; none, and no row of history, at all the others."""
+    """A run for each due time at which something waited; none, and no row of history, at all the others. What it
+    signed it also wrote down beside the known positions."""
     office.once(*SEAL)
+    (name,) = keeping.read(sealed_checkpoints_file()).logs
+    assert keeping.program_and_log(name) == (office.program, "books")
     for _ in range(5):
         office.clock.advance(seconds=10)
         office.once(*SEAL)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+import re
+import struct
 import subprocess
 import sys
 from base64 import b64decode
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import fresh_database
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from memory_view import shop
 from proof_world import ORIGIN, Forger, audit, compact, key_of, lively_firm, position_of, proof, seal
 from statement_world import Firm, open_firm, random_history
@@ -24,14 +27,17 @@ from support import T0, Clock, open_ledger
 from test_api_statements import Api
 from test_cli import Ledger, ledger, ok
 
+from api import statement_proofs as api_proofs
 from ledger import closing
 from ledger.affiliate_trees import grow, trees
 from ledger.audit import merkle, notes
 from ledger.audit.affiliate_trees import TreesDiffer, affiliate_leaf
 from ledger.audit.keys import SigningKeys
 from ledger.audit.merkle import InvalidProof
+from ledger.audit.notes import VerifierKey
 from ledger.audit.statement_proof import NotAProof, verify
 from ledger.audit.statement_rebuilt import DoesNotHold, canonical
+from ledger.cli.statement_proof import verify_file
 from ledger.domain.errors import NotFound, WrongState
 from ledger.domain.period import (
     AffiliateTreesRecorded,
@@ -116,7 +122,7 @@ def test_every_statement_is_proven_and_both_verifiers_say_so(world: World) -> No
         found = world.firm.statement(who, period, version)
         assert (verdict.hash, verdict.was_told) == (found.hash, True)
         assert verdict.line_count == len(world.firm.lines(found))
-        shown, key, entries = one_page.verify(json.loads(raw), [KEY])
+        shown, key, entries = one_page.verify(json.loads(raw), [KEY])[:3]
         assert (shown["head"], key) == (verdict.head, KEY)
         cut = json.loads(json.loads(raw)["trees_event"]["line"])["state"]["cut_position"]
         moved = {mark.position for mark in world.firm.journal() if mark.affiliate_id == who and mark.position <= cut}
@@ -137,9 +143,13 @@ def test_a_stranger_checks_it_on_one_page(world: World, tmp_path: Path) -> None:
     raw = world.files["bob", "2026-02", 1]
     code, said = run_one_page(tmp_path, raw, KEY)
     assert (code, "BUT" in said) == (0, False), said
-    assert "YES: bob, 2026-02, version 1: 8 lines,\nand all of the 6 entries that there are." in said
+    told = (
+        "bob, 2026-02, version 1: 8 lines,\nand all of the 6 entries that were recorded up to position 93.\nSigned by "
+    )
+    assert f"YES: {told}{KEY}\nA later version of the statement may exist.\n" in said
     code, said = run_one_page(tmp_path, raw)
-    assert (code, "BUT that key is only what the file itself says" in said) == (0, True)
+    assert code == 0
+    assert re.search(f"BUT that key is only what the file itself says.*\nYES, IF that key is theirs: {told}", said)
     code, said = run_one_page(tmp_path, raw, str(key_of(keys=OTHERS)))
     assert (code, "NO: the checkpoint of ledger.example.com/firm/books is signed by none" in said) == (1, True)
 
@@ -171,6 +181,148 @@ def test_a_rotated_and_a_witness_key_are_told_apart(world: World) -> None:
     assert verify(compact(file).encode(), [key_of()]).was_told
     assert one_page.verify(file, [KEY])[1] == KEY
     assert not verify(compact(file | {"keys": [str(key_of(keys=both))]}).encode()).was_told
+
+
+def cosigned(note: str, name: str = "witness.example") -> tuple[str, str]:
+    """(the note with a witness's cosignature, the witness's verifier key)."""
+    private = Ed25519PrivateKey.from_private_bytes(b"\x33" * 32)
+    key = VerifierKey(name, private.public_key().public_bytes_raw(), notes.COSIGNATURE_V1)
+    text = notes.read_note(note).text
+    signature = (
+        key.key_id + struct.pack(">Q", 1_700_000_000) + private.sign(notes.cosigned_message(text, 1_700_000_000))
+    )
+    return f"{note}— {name} {notes.to_base64(signature)}\n", str(key)
+
+
+def test_a_witness_that_is_asked_for_must_have_signed(world: World, tmp_path: Path) -> None:
+    """Whoever gives a witness's key wants to know that it saw this checkpoint: without its signature, or with a wrong
+    one, both say no and name it. A witness of the file's own choosing is not mentioned."""
+    file = world.file()
+    note, witness = cosigned(file["checkpoint"])
+    seen = compact(file | {"checkpoint": note}).encode()
+    assert [key.name for key in verify(seen, [key_of(), notes.read_verifier_key(witness)]).witnesses] == [
+        "witness.example"
+    ]
+    code, said = run_one_page(tmp_path, seen, KEY, witness)
+    assert (code, f"Signed by {KEY} and by witness.example\n" in said) == (0, True), said
+    code, said = run_one_page(tmp_path, compact(file).encode(), witness, KEY)
+    why = f"the witness witness.example did not sign this checkpoint; its key is {witness}"
+    assert (code, said) == (1, f"NO: {why}\n")
+    for keys in ([witness], [KEY, witness]):
+        with pytest.raises(DoesNotHold, match=re.escape(why)):
+            verify(compact(file).encode(), [notes.read_verifier_key(key) for key in keys])
+    *_, line, _ = note.split("\n")
+    raw = bytearray(b64decode(line.split(" ")[2]))
+    raw[11] ^= 1  # another second
+    forged = compact(file | {"checkpoint": note.replace(line.split(" ")[2], notes.to_base64(bytes(raw)))})
+    with pytest.raises(DoesNotHold, match=r"the signature of witness\.example is wrong"):
+        verify(forged.encode(), [key_of(), notes.read_verifier_key(witness)])
+    assert run_one_page(tmp_path, forged.encode(), KEY, witness)[1] == "NO: the signature of witness.example is wrong\n"
+    assert verify(compact(file | {"checkpoint": note, "keys": [KEY, witness]}).encode()).witnesses == []
+
+
+def test_nothing_of_a_file_moves_the_readers_cursor(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A forger's names with line feeds and escapes arrive as text, on one line, from both; no YES begins a line."""
+    yes, file, size = f"\nYES: ada. Signed by {KEY}\x1b[8m\r\x9b2K\u202e", world.file(), len(world.books.lines)
+    origin = "ledger.example.com/firm/books\x1b[8m/firm/books"
+    forger = notes.Signer(origin, b"\x66" * 32)
+    hidden = notes.sign(
+        file["checkpoint"].partition("\n\n")[0].replace(f"{ORIGIN}/firm/books", origin) + "\n", [forger]
+    )
+    assert f"\n{size}\n" in hidden
+    files = [
+        file | {"program": "firm" + yes},
+        file | {"affiliate_id": "ada" + yes},
+        file | {"affiliate_id": "ada\n"},
+        file | {"period": "2026-02" + yes},
+        file | {"format": yes},
+        file | {"checkpoint": f"evil{yes}/firm/books\n" + file["checkpoint"].partition("\n")[2]},
+        file | {"statement_event": file["statement_event"] | {"line": '{"v":1,"' + yes + '":2}'}},
+        file | {"checkpoint": hidden, "keys": [str(forger.key)]},
+    ]
+    path = tmp_path / "proof.json"
+    for one in files:
+        path.write_text(compact(one))
+        exit_code = verify_file(path)
+        code, said = run_one_page(tmp_path, compact(one).encode())
+        both = capsys.readouterr()
+        assert (exit_code > 0, both.out) == (True, ""), one
+        assert code == 1
+        for told in (both.err, said):
+            assert "\nYES: " not in told
+            assert all(letter.isprintable() or letter == "\n" for letter in told), told
+
+
+def doubled(world: World) -> dict[str, Any]:
+    """A line of the log has a member twice: the first for one reader, the last for another."""
+    return written(world, lambda line: line.replace(b'"topic":', b'"log":"books","topic":', 1))
+
+
+def doubled_inside(world: World) -> dict[str, Any]:
+    """So has what an event says."""
+    return written(world, lambda line: line.replace(b'"state":{', b'"state":{"affiliate_id":"bob",', 1))
+
+
+def fraction(world: World) -> dict[str, Any]:
+    """A number of an event is not plain."""
+    return written(world, lambda line: line.replace(b'"state":{', b'"state":{"x":1.5,', 1))
+
+
+def with_more(world: World) -> dict[str, Any]:
+    """A line has a member that lines do not have."""
+    return written(world, lambda line: line[:-1] + b',"and":1}')
+
+
+def out_of_order(world: World) -> dict[str, Any]:
+    """A line's members are in another order."""
+    return written(world, lambda line: b'{"log":"books",' + line.replace(b'"log":"books",', b"", 1)[1:])
+
+
+def spaced(world: World) -> dict[str, Any]:
+    """A line has white space."""
+    return written(world, lambda line: line.replace(b'"v":1', b'"v": 1', 1))
+
+
+def written(world: World, change: Callable[[bytes], bytes]) -> dict[str, Any]:
+    """A line is written otherwise, in a log that is sealed as it is."""
+    file, books = world.file(), world.books.copy()
+    at = position_of(file["statement_event"])
+    books.lines[at - 1] = change(books.lines[at - 1])
+    return books.prove(file)
+
+
+def test_a_file_says_everything_once(world: World, tmp_path: Path) -> None:
+    """A member twice is one thing for one reader and another for the next: neither takes a file that has it."""
+    raw = world.files["ada", "2026-02", 2].rstrip()
+    for twice_ in (
+        raw[:-1] + b',"version":2}',
+        raw.replace(b'"tree":{', b'"tree":{"index":9,', 1),
+        raw.replace(b'"version":2', b'"version":2.0', 1),
+        raw.replace(b'"index":', b'"index":NaN,"x":', 1),
+    ):
+        with pytest.raises(NotAProof, match=r"member twice|is no number that stands in a proof"):
+            verify(twice_, [key_of()])
+        code, said = run_one_page(tmp_path, twice_, KEY)
+        assert (code, bool(re.match("NO: .*(member twice|is no integer)", said))) == (1, True), said
+
+
+def test_one_page_reads_each_line_a_few_times_however_many_currencies_there_are() -> None:
+    """A forged file with a currency a line must not keep the reader waiting for hours."""
+    reads = 0
+
+    class Counted(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            nonlocal reads
+            reads += 1
+            return super().__getitem__(name)
+
+    some = [
+        Counted(currency=f"{n:03}", source="adjustment", target="payable", amount=1, late=False) for n in range(300)
+    ]
+    assert len(one_page.sections_of(some[:100], some)) == 300
+    assert reads < 400 * 40
 
 
 # --- who lies ----------------------------------------------------------------------------------------------------
@@ -397,6 +549,12 @@ LIES: list[tuple[Callable[[World], dict[str, Any]], str, str]] = [
     (other_log, "the checkpoint is of ledger.example.com/other/books, not of the books of firm", ""),
     (other_key, "is signed by none of", ""),
     (other_affiliate, "is no StatementIssued of statement:bob/2026-02", r"at position \d+ 2: it says"),
+    (doubled, "is not written as export lines are", "a JSON object has a member twice"),
+    (doubled_inside, "a JSON object has a member twice", ""),
+    (fraction, "1.5 is no number", "a number that is no integer: 1.5"),
+    (with_more, "unknown field `and`", "is not written as export lines are"),
+    (out_of_order, "is not written as export lines are", ""),
+    (spaced, "is not written as export lines are", ""),
     (other_version, "version of the file is 1, of the statement's event it is 2", "line 10: it says .* should None"),
 ]  # fmt: skip
 
@@ -636,7 +794,7 @@ def believed_by_package(raw: bytes) -> bool:
 
 def believed_on_one_page(raw: bytes) -> bool:
     try:
-        one_page.verify(json.loads(raw), [KEY])
+        one_page.verify(json.loads(raw), [KEY])[:3]
     except Exception:  # as its main() does
         return False
     return True
@@ -703,6 +861,27 @@ def test_the_api_gives_it_to_its_affiliate_and_to_staff(world: World) -> None:
     assert api.get("/affiliates/ada/statements/2025-12/proof").status_code == 404
 
 
+def test_the_api_makes_one_proof_at_a_time_for_a_key(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks again meanwhile is told to wait; others are served, and so is the first, within a minute a query."""
+    api, path, real = Api(world.firm), "/affiliates/ada/statements/2026-02/proof", api_proofs.statement_proof
+    first, *others = api.tokens
+    meanwhile: list[tuple[int, str | None]] = []
+
+    def slow(*asked: Any) -> Iterator[bytes]:
+        assert asked[-1] == "60s"
+        if not meanwhile:
+            meanwhile.append((0, None))
+            for role in (first, others[0]):
+                answer = api.get(path, role)
+                meanwhile.append((answer.status_code, answer.headers.get("Retry-After")))
+        return real(*asked)
+
+    monkeypatch.setattr(api_proofs, "statement_proof", slow)
+    assert api.get(path, first).status_code == 200
+    assert meanwhile[1:] == [(429, "1"), (200, None)]
+    assert api.get(path, first).status_code == 200
+
+
 def test_the_verbs_make_and_check_it(ledger: Ledger, database: Database, tmp_path: Path) -> None:
     """From `proof statement` to `verify`: yes, yes but whose key, no, and what is no proof at all."""
     with open_firm(database) as firm:
@@ -719,7 +898,12 @@ def test_the_verbs_make_and_check_it(ledger: Ledger, database: Database, tmp_pat
     assert said.startswith("YES: the statement of ada for 2026-01, version 1, is what the sealed books of firm say.")
     assert "GBP  pending     0.00   100.00" in said
     assert "BUT" not in said
-    assert "BUT whose key that is, only the file itself says" in ok(ledger("verify", str(path)))
+    assert "A later version may exist." in said
+    assert "entries of ada that were recorded up to position" in said
+    said = ok(ledger("verify", str(path)))
+    assert said.index("BUT whose key that is, only the file itself says") < said.index(
+        "YES, IF that key is theirs: the"
+    )
     told = json.loads(ok(ledger("verify", str(path), "--json", "-")))
     assert (told["holds"], told["key_was_given"], told["entry_count"]) == (True, False, 1)
     other = ledger("verify", str(path), "--key", str(key_of(keys=OTHERS)))

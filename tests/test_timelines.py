@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from statement_world import Firm, open_firm
 from support import T0, Logged, by, program_id, read_log
 
 from ledger import banking, timeline
+from ledger.audit import publishing
 from ledger.cli import cli
 from ledger.domain import affiliate, erasure
 from ledger.domain.affiliate import DecideAffiliate
@@ -29,6 +31,7 @@ from ledger.domain.dispute import DecideDispute, OpenDispute
 from ledger.domain.erasure import ErasureProposed, SubjectErased
 from ledger.domain.ids import stream_id
 from ledger.domain.recording import RecordConversion
+from ledger.domain.topics import TOPIC_OF
 from ledger.projections import periods
 from ledger.store import log
 from ledger.store.database import Database, urls
@@ -263,6 +266,44 @@ def test_an_affiliate_reads_nobody_elses(world: World) -> None:
         assert world.get("ingest", path).status_code == 403
 
 
+def test_a_timeline_needs_one_connection_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that each hold a connection and wait for a second one would stop each other for good."""
+    pool, held, most = world.app.extensions["ledger"].pool, 0, 0
+    lend = pool.connection
+
+    @contextmanager
+    def counted(*args: Any, **more: Any) -> Iterator[Any]:
+        nonlocal held, most
+        with lend(*args, **more) as conn:
+            held += 1
+            most = max(most, held)
+            yield conn
+            held -= 1
+
+    monkeypatch.setattr(pool, "connection", counted)
+    for query in ("", "?order_id=o1", f"?payout_id={world.payout_id}"):
+        assert world.get("ada", f"/affiliates/ada/timeline{query}").status_code == 200
+    assert most == 1
+
+
+def test_of_every_event_it_is_decided_whether_an_affiliate_sees_it() -> None:
+    """A new event stands in timeline.OWN_TOPICS, or here."""
+    not_shown = {
+        "AdjustmentProposed", "AdjustmentRejected", "AffiliateTreesRecorded", "AttributionDeferred", "BankFeeBooked",
+        "BankLineRecorded", "BankMatched", "BankStatementImported", "BooksRestored", "BreakAssigned", "BreakChanged",
+        "BreakOpened", "BreakReopened", "BreakResolved", "ClickRecorded", "ConversionRecorded",
+        "ConversionUnattributed", "CreditNoteIssued", "ErasureProposed", "ErasureRejected", "ExceptionRaised",
+        "ExceptionResolved", "InvoiceNumbersTaken", "NoticeFailed", "OfferPublished", "PayingAccountSet",
+        "PayoutConfirmed", "PayoutFilesRendered", "PayoutRunApproved", "PayoutRunBegun", "PayoutRunEmpty",
+        "PayoutRunInitiated", "PayoutRunInitiationBegun", "PayoutRunProposed", "PayoutRunRejected", "PayoutsLeftOut",
+        "PeriodClosed", "PeriodReissued", "ProgramOpened", "ReversalDeferred", "ReversalRecorded", "StatementsIssued",
+        "TaxRulesProposed", "TaxRulesPublished", "TaxRulesRejected", "TermsProposed", "TermsPublished",
+        "TermsRejected",
+    }  # fmt: skip
+    assert not not_shown & timeline.OWN_TOPICS
+    assert not_shown | timeline.OWN_TOPICS == set(TOPIC_OF.values())
+
+
 def test_a_cursor_that_is_not_ours_is_refused(world: World) -> None:
     """A made-up place is 422, and so is asking for an order and a payout at once."""
     for query in ("after=zzz", "after=WzEsIngiLDFd", "limit=0", "order_id=a&payout_id=b", "nonsense=1"):
@@ -311,6 +352,39 @@ def test_the_index_finds_an_event_by_the_affiliate_that_it_names(world: World) -
             said = conn.execute(query.encode(), (msgspec.json.encode(state).decode(), topic)).fetchone()
             assert said is not None
             assert not said[1] or said[0] == (state.get("affiliate_id") or ""), topic
+
+
+def test_commands_say_what_there_is(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay beyond the log's end is refused with its last position, one before its beginning says so; what is erased
+    is not proposed once more; a witness that never cosigns has no "no"."""
+    archive, file = tmp_path / "archive", tmp_path / "witnesses.toml"
+    archive.mkdir()
+    file.write_text(f'[archive]\ndirectory = "{archive}"\n')
+    for name, value in {
+        "DATABASE_URL": world.database.app_url, "LEDGER_MASTER_KEY": "6b" * 32, "LEDGER_HOME": str(tmp_path),
+        "LEDGER_WITNESSES_FILE": str(file),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+
+    def verb(*args: str) -> tuple[int, str]:
+        result = CliRunner().invoke(cli, [*args, "-p", "firm"])
+        return result.exit_code, result.output
+
+    last = max(log_of(world))
+    for asked in (("--until", "99999999"), ("--until", "1", "--compare", "99999999")):
+        code, said = verb("replay", *asked)
+        assert (code, f"the log's last is {last:,}" in " ".join(said.split())) == (2, True), said
+    assert "position 0, nothing was recorded by then\n" in verb("replay", "--until", "2020-01-01")[1]
+    assert "from position 0 (nothing was recorded by then)" in verb("replay", "--until", "0", "--compare", "9")[1]
+    proposing = ("erase", "propose", "traffic:2020-01", "--ground", "retention", "--by", "ana")
+    assert "is proposed" in verb(*proposing)[1]
+    assert verb("erase", "approve", "traffic:2020-01", "--by", "ben")[0] == 0
+    assert verb(*proposing) == (0, "traffic:2020-01 is erased already; nothing changed\n")
+    told = [publishing.Publication("books", "archive", 3, False, T0)]
+    monkeypatch.setattr(publishing, "publications", lambda *_: told)
+    headings, _, archive_line = verb("witnesses")[1].splitlines()
+    assert headings.split()[-1] == "state"
+    assert archive_line.split() == ["archive", "books", "3", "-", f"{T0:%Y-%m-%dT%H:%M:%SZ}", "up", "to", "date"]
 
 
 def test_the_command_tells_a_timeline(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -19,9 +21,11 @@ from support import T0, Clock, open_ledger
 
 from ledger.audit import directory as names
 from ledger.audit import verifying, verifying_streams
-from ledger.audit.findings import KINDS
-from ledger.audit.notes import Signer
+from ledger.audit.findings import KINDS, Finding, shown
+from ledger.audit.notes import COSIGNATURE_V1, InvalidNote, Signer, VerifierKey
+from ledger.audit.report import text
 from ledger.audit.verifying_directory import Request, verify_directory
+from ledger.audit.verifying_seals import read_keys
 from ledger.store import database as store
 from ledger.store.embedded import EmbeddedServer
 
@@ -205,10 +209,7 @@ def test_every_file_is_hashed(exports: Path, tmp_path: Path) -> None:
             content[draw.randrange(len(content))] ^= draw.choice((1, 32, 128))
             files[path] = bytes(content)
 
-        try:
-            rewrite(whole, tmp_path / f"{number}", change, recompute=False)
-        except names.NoExport:
-            continue  # so the manifest was changed that nothing can be read of it
+        rewrite(whole, tmp_path / f"{number}", change, recompute=False)
         report = verify_directory(Request(tmp_path / f"{number}", keys=keys()))
         # a date or a version of the manifest is nobody's but its own
         assert report.result == "DIFFERENT" or path == names.MANIFEST, path
@@ -287,6 +288,14 @@ SENSE: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "another log's event": ("line_misplaced", "NoticeQueued", 0, {"log": "traffic"}),
     "a time that falls": ("time_falls", "NoticeQueued", 0, {"recorded_at": "2025-01-01T00:00:00.000000Z"}),
     "a click that is not the one": ("evidence_differs", "CommissionAccrued", -3, {"click_leaf": "0" * 64}),
+    "a click of somebody else": ("evidence_differs", "CommissionAccrued", -3, {"affiliate_id": "bob"}),
+    "another click's name": ("evidence_differs", "CommissionAccrued", -3, {"click_id": "k8"}),
+    "a click of another offer": ("evidence_differs", "CommissionAccrued", -3, {"offer_id": "hats"}),
+    "a click at another time": ("evidence_differs", "CommissionAccrued", -3, {"clicked_at": "2026-01-01T00:00:01Z"}),
+    "a click without its hash": ("event_unreadable", "CommissionAccrued", -3, {"click_leaf": None}),
+    "one person who says that it was done before": (
+        "same_person", "PayoutMethodApproved", 0, {"actor": "ana", "reapplied": True},
+    ),
     "a version of the line of tomorrow": ("line_unreadable", "NoticeQueued", 0, {"v": 2}),
 }  # fmt: skip
 
@@ -320,6 +329,187 @@ def test_folds_and_books_are_held_against_each_other(books: Books, monkeypatch: 
     found = read_books(books, keys(), whole=True)
     assert {"fold_differs", "statement_differs"} <= set(found.counts)
     assert any("liability:ada:pending" in one.subject for one in found.kept if one.kind == "fold_differs")
+
+
+# --- what an attacker may write ----------------------------------------------------------------------------
+
+
+def told_of(root: Path, **more: Any) -> dict[str, list[str]]:
+    """What verifying finds: kind → what was found."""
+    report = verify_directory(Request(root, **({"keys": keys()} | more)))
+    told: dict[str, list[str]] = {}
+    for one in report.findings:
+        told.setdefault(one.kind, []).append(one.found)
+    assert (report.result == "VERIFIED") == (not told)
+    assert "\x1b" not in text(report)
+    return told
+
+
+def manifest_says(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, bytes]], None]:
+    """Another manifest, whatever its hashes."""
+
+    def apply(files: dict[str, bytes]) -> None:
+        manifest = json.loads(files[names.MANIFEST])
+        change(manifest)
+        files[names.MANIFEST] = json.dumps(manifest).encode()
+
+    return apply
+
+
+def test_a_kept_checkpoint_that_cannot_be_compared_is_told(exports: Path, tmp_path: Path, books: Books) -> None:
+    """A part of the log is not compared with what was kept of more of it, which is no agreement; the checkpoint of the
+    export itself is, and one of another history with as many events is found."""
+    kept = tmp_path / "kept"
+    other = [*books.lines[:100], b"{}", *books.lines[101:]]
+    for note, kinds in (
+        (signed(books.leaves, 120, OPERATOR), {"not_compared"}), (books.note, set()),
+        (signed(verifying.leaf_hashes(other), books.size, OPERATOR), {"root_differs"}),
+        (signed(books.leaves + b"\0" * 32, books.size + 1, OPERATOR), {"size_differs"}),
+    ):  # fmt: skip
+        kept.write_text(note)
+        report = verify_directory(Request(exports / "first", keys=keys(), against=[kept]))
+        assert set(report.findings_by_kind) == kinds
+        assert len(report.compared_with) == (0 if kinds & {"not_compared", "size_differs"} else 1)
+
+
+def test_an_empty_traffic_log_is_not_believed(exports: Path, tmp_path: Path) -> None:
+    """Nobody signs that there were no clicks: the report warns, and a checkpoint of some, or a manifest that knows of
+    some, is a finding."""
+    report = verify_directory(Request(exports / "first", keys=keys()))
+    assert (report.result, "the traffic log is empty" in report.warnings[0]) == ("VERIFIED", True)
+    kept = exports / "whole" / "traffic" / names.CHECKPOINT
+    report = verify_directory(Request(exports / "first", keys=keys(), against=[kept]))
+    assert (report.findings_by_kind, report.compared_with) == ({"size_differs": 1}, [])
+    for number, end in enumerate(({"root": ""}, {"checkpoint_size": 10**9}, {"size": -1})):
+        to = tmp_path / f"{number}"
+        rewrite(exports / "first", to, manifest_says(lambda m, e=end: m["logs"]["traffic"].update(e)), recompute=False)
+        assert set(told_of(to, against=[kept])) == {"manifest_unreadable"}
+
+
+def test_a_witness_who_did_not_sign_is_told(exports: Path) -> None:
+    """Whoever names a witness's key wants its signature."""
+    public = OPERATOR.key.public
+    witness = VerifierKey("witness.example", public, COSIGNATURE_V1)
+    assert set(told_of(exports / "whole", keys=[*keys(), witness])) == {"not_cosigned"}
+
+
+def test_a_retired_key_signs_nothing_that_came_later(exports: Path, books: Books) -> None:
+    """`VKEY until SIZE`: a checkpoint of more events is signed by nobody."""
+    traffic, size = [key for key in keys() if key != OPERATOR.key], books.size
+    assert not told_of(exports / "whole", keys=[*traffic, *read_keys(f"{OPERATOR.key} until {size}\n")])
+    told = told_of(exports / "whole", keys=[*traffic, *read_keys(f"{OPERATOR.key} until {size - 1}\n")])
+    assert set(told) == {"checkpoint_invalid"}
+    for bad in ("until", "until -1", "until 1e3", "since 5"):
+        with pytest.raises(InvalidNote):
+            read_keys(f"{OPERATOR.key} {bad}")
+
+
+MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a program that steers the terminal": lambda m: m.update(program="firm\x1b[2J\nVERIFIED"),
+    "a program of another id": lambda m: m.update(program="other"),
+    "an id that is none": lambda m: m.update(program_id="nonsense"),
+    "one log only": lambda m: m["logs"].pop("traffic"),
+    "more events than can be": lambda m: m["logs"]["books"].update(size=10**30),
+    "a file of a log that it is not of": lambda m: m["files"][-1].update(log="nolog"),
+    "a segment in another place": lambda m: m["files"][0].update(first=2),
+    "a segment longer than any": lambda m: m["files"][0].update(last=10**9),
+}
+
+
+@pytest.mark.parametrize("what", MANIFESTS)
+def test_what_a_manifest_cannot_say_is_a_finding(exports: Path, tmp_path: Path, what: str) -> None:
+    """Not a traceback, and not a way around the hashes."""
+    rewrite(exports / "whole", tmp_path / "export", manifest_says(MANIFESTS[what]), recompute=False)
+    assert "manifest_unreadable" in told_of(tmp_path / "export")
+
+
+def test_an_export_that_calls_itself_unsealed_is_refused(exports: Path, tmp_path: Path) -> None:
+    """Though its checkpoints hold: the report must not say VERIFIED and that nobody signed."""
+    rewrite(exports / "whole", tmp_path / "export", manifest_says(lambda m: m.update(sealed=False)), recompute=False)
+    assert set(told_of(tmp_path / "export")) == {"checkpoint_invalid"}
+
+
+def test_no_other_file_of_the_machine_is_read(exports: Path, tmp_path: Path) -> None:
+    """Symbolic links, pipes, devices and files that grew are told, quickly, and nothing of what they lead to."""
+    (tmp_path / "secret").write_text("SECRET-OF-THE-AUDITOR")
+    hostile: dict[str, Callable[[Path], object]] = {
+        names.segment_path("books", 1, names.NDJSON): lambda path: path.symlink_to(tmp_path / "secret"),
+        f"books/{names.CHECKPOINT}": lambda path: path.symlink_to("/dev/zero"),
+        f"books/{names.LEAVES}": os.mkfifo,
+        names.KEYS: lambda path: path.symlink_to(tmp_path / "secret"),
+        names.MANIFEST: os.mkfifo,
+        "traffic": lambda path: path.symlink_to(exports / "whole" / "traffic"),
+    }
+    for number, (name, make) in enumerate(hostile.items()):
+        root = tmp_path / f"{number}"
+        shutil.copytree(exports / "whole", root)
+        shutil.rmtree(root / name) if name == "traffic" else (root / name).unlink()
+        make(root / name)
+        told = told_of(root, keys=None if name == names.KEYS else keys())
+        assert {"file_missing", "manifest_unreadable"} & set(told), name
+        assert "SECRET" not in str(told)
+    root = tmp_path / "grown"
+    shutil.copytree(exports / "whole", root)
+    with (root / names.BALANCES).open("ab") as file:
+        file.truncate(6 << 30)  # a hole, which takes no room
+    assert f"{6 << 30} bytes" in told_of(root)["file_differs"]
+    (root / names.MANIFEST).write_bytes(b"[" * 200_000)
+    assert set(told_of(root)) == {"manifest_unreadable"}
+
+
+PARQUET_TRICKS = {
+    "more rows than positions": "SELECT * FROM '{0}' UNION ALL SELECT * FROM '{0}'",
+    "an instant that is none": "SELECT * REPLACE (TIMESTAMPTZ '290000-01-01' AS recorded_at) FROM '{0}'",
+    "a line out of all proportion": "SELECT * REPLACE (repeat('a', 70_000_000) AS line) FROM '{0}' WHERE position < 3"
+    " UNION ALL SELECT * FROM '{0}' WHERE position > 2",
+    "a position that is text": "SELECT * REPLACE ('x' AS position) FROM '{0}'",
+}
+
+
+@pytest.mark.parametrize("what", PARQUET_TRICKS)
+def test_a_table_that_is_none_of_export_lines_is_refused(exports: Path, tmp_path: Path, what: str) -> None:
+    """A few bytes of Parquet can stand for gigabytes, and its columns can hold anything."""
+    segment = names.segment_path("traffic", 1, names.PARQUET)
+
+    def change(files: dict[str, bytes]) -> None:
+        query = PARQUET_TRICKS[what].format(exports / "parquet" / segment)
+        duckdb.sql(f"COPY ({query}) TO '{tmp_path / 'made'}' (FORMAT parquet, COMPRESSION zstd)")
+        files[segment] = (tmp_path / "made").read_bytes()
+
+    rewrite(exports / "parquet", tmp_path / "export", change)
+    assert "line_unreadable" in told_of(tmp_path / "export")
+
+
+FORMS: dict[str, tuple[str, bytes, bytes]] = {
+    "a member twice": ("line_unreadable", b'"topic":', b'"actor":"nobody","topic":'),
+    "white space": ("line_unreadable", b'"topic":', b'"topic": '),
+    "another escape": ("line_unreadable", b'"topic":"Commission', b'"topic":"\\u0043ommission'),
+    "an instant in another form": ("line_unreadable", b'Z","actor"', b'+00:00","actor"'),
+    "an amount twice": ("event_unreadable", b'"amount":', b'"amount":987654321,"amount":'),
+    "an unknown member": ("event_unreadable", b'"amount":', b'"reapplied":true,"amount":'),
+    "white space in the state": ("event_unreadable", b'"state":{', b'"state":{ '),
+    "a member that is its default": ("event_unreadable", b'"steps":', b'"held":false,"steps":'),
+}
+
+
+@pytest.mark.parametrize("what", FORMS)
+def test_a_line_has_one_form_only(books: Books, what: str) -> None:
+    """Two readers must not understand one line differently, though it is sealed."""
+    kind, old, new = FORMS[what]
+    position, _ = find(books, "CommissionAccrued", 2)
+    line = books.lines[position - 1]
+    assert old in line
+    lines = [*books.lines[: position - 1], line.replace(old, new, 1), *books.lines[position:]]
+    made = books._replace(lines=lines, history=[]).recomputed()
+    found = read_books(made._replace(note=signed(made.leaves, made.size, OPERATOR)), keys(), whole=True)
+    assert (kind, position) in [(one.kind, one.position) for one in found.kept]
+
+
+def test_text_of_an_export_does_not_steer_the_terminal() -> None:
+    """Escapes, line feeds and marks that turn the direction of writing are shown as what they are."""
+    finding = Finding(kind="topic_unknown", log="books", position=3, expected="é – 1", found="a\x1b[2J\nVERIFIED\u202e")
+    assert finding.sentence().endswith("expected é – 1, found a\\x1b[2J\\nVERIFIED\\u202e")
+    assert len(shown("x" * 10**6)) < 3_000
 
 
 # --- how it is read ----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -83,6 +84,17 @@ def test_a_read_only_directory_is_told_later(tmp_path: Path) -> None:
         Directory("archive", tmp_path).tell(checkpoint(5), 0, prover())
 
 
+@pytest.mark.parametrize("origin", ["../elsewhere/books", "ledger.example/../../elsewhere", "a//b", "/abs", "."])
+def test_a_name_that_leads_out_of_the_directory_is_refused(tmp_path: Path, origin: str) -> None:
+    """Nothing is made there, nor anywhere else."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    note = notes.sign(notes.Checkpoint(origin, 5, merkle.root_of(LEAVES[:5])).text(), [SIGNER])
+    with pytest.raises(Refused, match="no log's name"):
+        Directory("archive", archive).tell(note, 0, prover())
+    assert list(tmp_path.rglob("*")) == [archive]
+
+
 # --- a C2SP witness ------------------------------------------------------------------------------------------
 
 
@@ -132,6 +144,8 @@ def test_a_log_that_was_put_back_is_refused(witness: FakeWitness) -> None:
         ("500", "http_500"),
         ("redirect", "http_302"),
         ("hang", "timeout"),
+        ("drip_head", "timeout"),
+        ("drip_body", "timeout"),
         ("wrong_signature", "wrong_cosignature"),
         ("other_key", "not_its_key"),
         ("nothing", "wrong_cosignature"),
@@ -143,8 +157,10 @@ def test_a_witness_that_misbehaves_is_asked_again_later(
     """No answer, a redirect or a cosignature that does not hold is never taken for a yes."""
     monkeypatch.setattr(witnesses, "TIMEOUT_SECONDS", 0.3)
     witness.broken = broken
+    begun = time.monotonic()
     with pytest.raises(Unreached, match=reason):
         Cosigner("acme", witness.url, witness.key).tell(checkpoint(5), 0, prover())
+    assert time.monotonic() - begun < 15, "it drips for thirty seconds"
 
 
 def test_a_witness_that_claims_to_know_more_is_not_believed_quietly(witness: FakeWitness) -> None:

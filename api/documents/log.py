@@ -13,10 +13,12 @@ Log = Literal["books", "traffic"]
 
 
 class VerifierKeyDocument(Struct):
-    """A key that ever signed: name+hash+base64 (C2SP signed-note). first_size: of the first checkpoint that it signed;
-    last_size: of the last one, null while it signs."""
+    """A key that ever signed: name+hash+base64 (C2SP signed-note). line: as `ledger verify --keys` reads it, with
+    ` until SIZE` behind a retired key; first_size: of the first checkpoint that it signed; last_size: of the last one,
+    null while it signs."""
 
     verifier_key: str
+    line: str
     first_size: int
     first_at: datetime
     last_size: int | None

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 from msgspec import Struct
+
+from ledger.audit.merkle import EMPTY_ROOT
 
 FORMAT = "commission-ledger-export/1"
 LOGS = ("books", "traffic")
@@ -32,6 +35,9 @@ PARQUET_COLUMNS = (
     "state", "line",
 )  # fmt: skip
 
+MOST_EVENTS = (1 << 63) - 1  # a position is a bigint
+_NAMESPACE = uuid5(NAMESPACE_URL, "commission-ledger")  # docs/export-line.md
+_SLUG = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SEGMENT = re.compile(r"(books|traffic)/([0-9]{12,19})\.(ndjson|parquet)")
 
 
@@ -135,9 +141,26 @@ def read_manifest(raw: bytes) -> Manifest:
         if not isinstance(says, dict) or says.get("format") != FORMAT:
             found = says.get("format") if isinstance(says, dict) else None
             raise NoExport(f"the format is {found!r}; {FORMAT} is known here")
-        return _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        manifest = _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise NoExport(str(problem)) from None
+    _must_make_sense(manifest)
+    return manifest
+
+
+def _must_make_sense(manifest: Manifest) -> None:
+    """What a manifest says of itself. Raises NoExport."""
+    if not _SLUG.fullmatch(manifest.program):
+        raise NoExport("program must be 1-64 of A-Z a-z 0-9 . _ -")
+    if manifest.program_id != str(uuid5(_NAMESPACE, f"program:{manifest.program}")):
+        raise NoExport("program_id is not the id that the program's name leads to")
+    if set(manifest.logs) != set(LOGS):
+        raise NoExport("it does not say how far both logs go")
+    for log, end in manifest.logs.items():
+        if not 0 <= end.size <= MOST_EVENTS or not 0 <= end.checkpoint_size <= MOST_EVENTS:
+            raise NoExport(f"{log}: size and checkpoint_size must be from 0 to {MOST_EVENTS}")
+        if not end.size and (end.checkpoint_size or end.root != EMPTY_ROOT.hex()):
+            raise NoExport(f"{log}: an empty log has the root of no events and checkpoint_size 0")
 
 
 def segment_path(log: str, first: int, segments: str) -> str:

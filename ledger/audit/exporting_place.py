@@ -252,8 +252,11 @@ def opened(root: Path) -> Iterator[Place]:
 
 
 def open_private(path: Path) -> BinaryIO:
-    """A new file for us alone, to be written."""
-    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, FILE_MODE))
+    """A new file for us alone, to be written. What a killed process left in its place goes; a link that somebody
+    planted there is not followed. Raises OSError."""
+    path.unlink(missing_ok=True)
+    exclusive = os.O_EXCL | os.O_NOFOLLOW
+    return open(path, "wb", opener=lambda name, flags: os.open(name, flags | exclusive, FILE_MODE))
 
 
 def is_ours(path: str) -> bool:

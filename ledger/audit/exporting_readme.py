@@ -30,7 +30,8 @@ gave them; names, e-mail addresses, bank details and free text are ciphertext, a
   is of a larger size than what is here
 - `books/leaves`, `traffic/leaves`: every leaf hash of the log, 32 bytes each, and `checkpoints.ndjson`: earlier
   signed checkpoints. They name the place where something differs
-- `keys.txt`: the public keys that sign. **Compare them with keys that you were given in another way**: keys that come
+- `keys.txt`: the public keys that sign; `until SIZE` stands behind one that was retired, and no checkpoint of a larger
+  size counts as signed by it. **Compare them with keys that you were given in another way**: keys that come
   along with the data prove nothing
 - `balances.ndjson`: every account as of the last exported position of the books, debits less credits
 - `statements.ndjson`: every version of every affiliate's statement issued by then, with its hash
@@ -86,7 +87,8 @@ leads from the one to the other: RFC 9162, section 2.1.4). The signature under i
 ```python
 import base64, pathlib, subprocess, tempfile
 
-keys = [line.split("+", 2) for line in pathlib.Path("keys.txt").read_text().splitlines()]
+lines = [line.split(" until ") for line in pathlib.Path("keys.txt").read_text().splitlines()]
+keys = [line[0].split("+", 2) for line in lines if len(line) == 1]  # without those that were retired before
 for note in sorted(pathlib.Path(".").glob("*/checkpoint")):
     text, _, signatures = note.read_text().rpartition("\\n\\n")
     good = []

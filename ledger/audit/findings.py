@@ -6,7 +6,15 @@ from collections import Counter
 
 from msgspec import Struct
 
+MOST_SHOWN = 2_000  # characters of a line for people
 KEPT = 100  # findings told one by one; the rest is counted
+
+
+def shown(text: str) -> str:
+    """A text from an export as one line for people: what could steer a terminal is escaped, what is too long is cut."""
+    if len(text) > MOST_SHOWN:
+        text = f"{text[:MOST_SHOWN]}… ({len(text):,} characters)"
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -29,7 +37,7 @@ class Finding(Struct, frozen=True, kw_only=True):
         if self.position and not self.exact:
             place += " or later"
         about = ", ".join(part for part in (place, self.subject) if part)
-        return f"{self.kind}: {about or 'the whole'}: expected {self.expected}, found {self.found}"
+        return shown(f"{self.kind}: {about or 'the whole'}: expected {self.expected}, found {self.found}")
 
 
 # kind → what it means. Programs may rely on these names.
@@ -50,6 +58,7 @@ KINDS: dict[str, str] = {
     "root_differs": "the lines do not lead to the root that was signed",
     "size_differs": "the log has another number of events than was stated or sealed",
     "checkpoint_invalid": "a checkpoint cannot be read, is of another log, or nobody known signed it",
+    "not_cosigned": "a witness whose key was given did not sign the checkpoint",
     "consistency_invalid": "the proof that the log is the beginning of the sealed one does not hold",
     # what the events say
     "topic_unknown": "an event of a kind that this version does not know",
@@ -70,6 +79,7 @@ KINDS: dict[str, str] = {
     "trees_differ": "the root over the affiliates' own trees is another",
     # against another copy
     "copies_differ": "two copies of one log differ",
+    "not_compared": "what was kept from before cannot be compared: the export ends before it",
 }  # fmt: skip
 
 

@@ -49,11 +49,16 @@ def log_name(origin: str, program: str, log: str) -> str:
     return f"{origin}/{program}/{log}"
 
 
+def is_name(text: str) -> bool:
+    """Whether this can be a log's name, or the beginning of one: parts that are safe in a path and an address."""
+    return all(_PART.fullmatch(part) for part in text.split("/"))
+
+
 def load_origin(env: Mapping[str, str] | None = None) -> str:
     """What logs' names begin with: LEDGER_ORIGIN, a host name that is yours, perhaps with a path. Raises
     SigningKeyWrong."""
     origin = (os.environ if env is None else env).get(ORIGIN) or DEFAULT_ORIGIN
-    if not all(_PART.fullmatch(part) for part in origin.split("/")) or len(origin) > 200:
+    if not is_name(origin) or len(origin) > 200:
         raise SigningKeyWrong(
             f"{ORIGIN} must be a host name of yours, such as ledger.example.com, perhaps with a path (without https://)"
         )

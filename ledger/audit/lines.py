@@ -5,6 +5,8 @@ docs/export-line.md says what stands in it. The state stays as it is, bytes.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from msgspec import Struct
 
@@ -27,6 +29,8 @@ class ExportLine(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     state: msgspec.Raw
 
 
+_RECORDED_AT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(ExportLine).decode
 LINE_VERSIONS = (1,)
 
@@ -44,3 +48,9 @@ def read_line(line: bytes) -> ExportLine:
     if read.v not in LINE_VERSIONS:
         raise UnreadableLine(f"version {read.v} is not known here")
     return read
+
+
+def is_canonical(read: ExportLine, line: bytes) -> bool:
+    """Whether the line is written as docs/export-line.md says, byte for byte: what two readers could understand
+    differently (a member twice, another order, white space) is no export line. The state is another question."""
+    return _encode(read) == line and _RECORDED_AT.fullmatch(read.recorded_at) is not None

@@ -358,7 +358,7 @@ class TwoPeople:
             self._open[topic, *(said[field] for field in _PAIRS[topic][0])] = e.get("proposed_by", actor)
             return
         proposes = _PROPOSAL_OF.get(topic)
-        if proposes is None or e.get("reapplied"):
+        if proposes is None or (topic == "SubjectErased" and e.get("reapplied") is True):
             return
         which = [e[field] for field in _PAIRS[proposes][0]]
         proposer = self._open.pop((proposes, *which), None)

@@ -24,12 +24,19 @@ COSIGNATURE_V1 = 4
 KEY_BYTES = 32
 _DASH = "\u2014 "  # a signature line begins with an em dash and a space
 _NAME = re.compile(r"[^\s+]+")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")  # signed-note: none but newlines in a note
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 MAX_NOTE_BYTES = 1 << 16
 
 
 class InvalidNote(ValueError):
     """A note, a key or a signature that does not hold; the message says why."""
+
+
+def _is_name(text: str) -> bool:
+    """Whether a key or a log may be called so: signed-note's rule (no white space, no plus), and nothing that would
+    move a terminal's cursor or hide what it shows."""
+    return _NAME.fullmatch(text) is not None and text.isprintable()
 
 
 def to_base64(raw: bytes) -> str:
@@ -66,15 +73,20 @@ class VerifierKey(NamedTuple):
 
 
 def read_verifier_key(text: str) -> VerifierKey:
-    """A verifier key from its line. Raises InvalidNote."""
+    """A verifier key from its line. Raises InvalidNote, which has nothing of the text: people have given their signing
+    key by mistake, and messages end in logs."""
+    wrong = InvalidNote("not a verifier key: that is one line, name+hash+base64 of an Ed25519 key with its algorithm")
     name, _, rest = text.strip().partition("+")
     hash_, _, encoded = rest.partition("+")
-    raw = from_base64(encoded)
-    if not _NAME.fullmatch(name) or len(raw) != 1 + KEY_BYTES or raw[0] not in (ED25519, COSIGNATURE_V1):
-        raise InvalidNote(f"not a verifier key (name+hash+base64 of an Ed25519 key): {text.strip()[:80]!r}")
+    try:
+        raw = from_base64(encoded)
+    except InvalidNote:
+        raise wrong from None
+    if not _is_name(name) or len(raw) != 1 + KEY_BYTES or raw[0] not in (ED25519, COSIGNATURE_V1):
+        raise wrong
     key = VerifierKey(name, raw[1:], raw[0])
     if key.key_id.hex() != hash_:
-        raise InvalidNote(f"the verifier key of {name} says {hash_}, and is {key.key_id.hex()}")
+        raise InvalidNote("not a verifier key: its hash is that of another name or key")
     return key
 
 
@@ -121,11 +133,13 @@ def read_note(note: str) -> Note:
     text, empty_line, lines = note.rpartition("\n\n")
     if not empty_line or not lines.endswith("\n"):
         raise InvalidNote("a note is a text, an empty line, and signature lines, each ended by a newline")
+    if _CONTROL.search(note):
+        raise InvalidNote("a note has no control characters")
     signatures = []
     for line in lines[:-1].split("\n"):
         name, _, encoded = line.removeprefix(_DASH).partition(" ")
         raw = from_base64(encoded)
-        if not line.startswith(_DASH) or not _NAME.fullmatch(name) or len(raw) < 5:
+        if not line.startswith(_DASH) or not _is_name(name) or len(raw) < 5:
             raise InvalidNote(f"not a signature line: {line[:80]!r}")
         signatures.append(Signature(name, raw[:4], raw[4:]))
     return Note(text + "\n", signatures)
@@ -176,11 +190,11 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(text: str) -> Checkpoint:
-    """A checkpoint from a note's text; lines behind the root (extensions) are left to those who know them. Raises
-    InvalidNote."""
+    """A checkpoint from a note's text; lines behind the root (extensions) are left to those who know them. The
+    origin is a name that a key can have: a log's signature is by the key of its name. Raises InvalidNote."""
     lines = text.split("\n")
-    if len(lines) < 4 or not lines[0] or not _SIZE.fullmatch(lines[1]):
-        raise InvalidNote("a checkpoint is a line each of origin, size and root")
+    if len(lines) < 4 or not _is_name(lines[0]) or not _SIZE.fullmatch(lines[1]):
+        raise InvalidNote("a checkpoint is a line each of origin (a name without white space), size and root")
     root = from_base64(lines[2])
     if len(root) != HASH_BYTES:
         raise InvalidNote(f"a root has {HASH_BYTES} bytes")

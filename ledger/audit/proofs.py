@@ -87,6 +87,7 @@ def keys(cur: Rows, program_id: UUID, log: str) -> dict[str, Any]:
     listed = [
         {
             "verifier_key": str(one.key),
+            "line": one.line(),
             "first_size": one.first_size,
             "first_at": one.first_at,
             "last_size": one.last_size,

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ledger import sql
+from ledger.audit.notes import InvalidNote, VerifierKey, open_checkpoint
 from ledger.audit.sealing import Books
-from ledger.audit.tree import StoredTree, newest_checkpoint
+from ledger.audit.tree import SealedCheckpoint, StoredTree, newest_checkpoint, sealing_keys
 from ledger.audit.witnesses import Refused, Unreached, Witness
 from ledger.store.log import TABLES, Rows
 
@@ -62,7 +63,10 @@ def _tell(ledger: Books, program: str, witness: Witness, log: str, clock: Callab
     with ledger.reading(program) as (cur, id_):
         newest = newest_checkpoint(cur, id_, log)
         known = _told(cur, id_, log, witness.name)
+        keys = [one.key for one in sealing_keys(cur, id_, log)]
     assert newest is not None
+    if (problem := _not_ours(newest, keys, f"/{program}/{log}")) is not None:
+        return Told(witness.name, log, newest.size, "refused", problem)
 
     def prove(old: int, new: int) -> list[bytes]:
         with ledger.reading(program) as (cur, id_):  # not held while the witness is talked to
@@ -87,6 +91,17 @@ def _tell(ledger: Books, program: str, witness: Witness, log: str, clock: Callab
             },
         )
     return Told(witness.name, log, newest.size, "took", "")
+
+
+def _not_ours(newest: SealedCheckpoint, keys: list[VerifierKey], ending: str) -> str | None:
+    """What keeps a stored checkpoint from being told: nobody outside shall hear of one that was never signed."""
+    try:
+        said = open_checkpoint(newest.note, keys)
+    except InvalidNote as problem:
+        return f"the stored checkpoint is not told: {problem}"
+    if (said.size, said.root) != (newest.size, newest.root) or not said.origin.endswith(ending):
+        return f"the stored checkpoint is not told: its note is of {said.size} events of {said.origin}"
+    return None
 
 
 def publications(cur: Rows, program_id: UUID) -> list[Publication]:

@@ -10,7 +10,7 @@ import msgspec
 from iso4217 import Currency
 from msgspec import Struct
 
-from ledger.audit.findings import Finding, Findings
+from ledger.audit.findings import Finding, Findings, shown
 from ledger.audit.verifying import Witnessed
 
 FORMAT = "commission-ledger-verification/1"
@@ -89,7 +89,7 @@ def text(report: Report) -> str:
     lines += _findings(report)
     lines += ["", f"result        {report.result}"]
     lines.append(f"signed off by {report.signed_off_by or '__________'}")
-    return "\n".join(lines) + "\n"
+    return "".join(f"{shown(line)}\n" for line in lines)  # each is one line, whatever the export says
 
 
 def _keys(report: Report) -> list[str]:

@@ -3,7 +3,8 @@
 Off the append path: nothing here locks a log's head or waits for its writers. Events are read some ten thousand at a
 time, each is hashed anew from its export line and must have the hash that stands beside it; tiles are written in short
 transactions of their own. A run that is killed leaves complete tiles behind, and the next one goes on from there.
-Before anything is signed, the tree must contain the one that was signed last.
+Before anything is signed, the tree must contain the one that was signed last: that of the newest checkpoint in the
+database, whose signature must hold, and that of the file in which whoever signs remembers it (kept.py).
 """
 
 from __future__ import annotations
@@ -12,13 +13,26 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from ledger import sql
+from ledger.audit import kept as keeping
+from ledger.audit import merkle
 from ledger.audit.edge import Edge, WholeTile
+from ledger.audit.kept import Kept, OtherRoot
 from ledger.audit.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH
-from ledger.audit.notes import Checkpoint, Signer, VerifierKey, read_note, sign
+from ledger.audit.notes import (
+    Checkpoint,
+    InvalidNote,
+    Signer,
+    VerifierKey,
+    read_checkpoint,
+    read_note,
+    sign,
+    verified_by,
+)
 from ledger.audit.tree import QUERIES as TREE
 from ledger.audit.tree import SealedCheckpoint, StoredTree, TreeIncomplete, newest_checkpoint, sealing_keys
 from ledger.store.log import Rows, last_position, line_maker
@@ -42,13 +56,14 @@ class Books(Protocol):
         """The same, committed at the end."""
 
 
-Fault = Literal["altered", "missing", "shorter", "forked", "tile"]
+Fault = Literal["altered", "missing", "shorter", "forked", "tile", "checkpoint"]
 _SAYS: dict[Fault, str] = {
     "altered": "the event is not what was hashed when it was recorded",
     "missing": "the event is not there",
     "shorter": "the log ends before what was sealed",
     "forked": "these events are not those whose checkpoint was signed; sealing with --recheck looks for the first",
     "tile": "the event is not the one of which the sealed tree has the hash",
+    "checkpoint": "the newest checkpoint in the database is not what was signed",
 }
 
 
@@ -100,14 +115,16 @@ def seal(
     *,
     recheck: bool = False,
     progress: Progress = lambda *_: None,
+    kept: Path | None = None,
 ) -> Sealing:
     """Seal a log up to its last committed event. Anybody may do so at the same time, any number of times.
 
     signers: all sign; their names are the log's origin. recheck: begin with the first event and compare everything
-    with the stored tree, instead of going on from it. Raises SealRefused, TreeIncomplete, psycopg.Error.
+    with the stored tree, instead of going on from it. kept: the file in which whoever signs remembers what was signed
+    last. Raises SealRefused, TreeIncomplete, StartupRefused (for that file), psycopg.Error, OSError.
     """
     for _ in range(ATTEMPTS):
-        sealing = _Sealer(books, program, log, signers, now, progress).run(recheck)
+        sealing = _Sealer(books, program, log, signers, now, progress, kept).run(recheck)
         if sealing is not None:
             return sealing
         recheck = False  # done, and the others' checkpoint is looked at now
@@ -118,10 +135,19 @@ class _Sealer:
     """One attempt."""
 
     def __init__(
-        self, books: Books, program: str, log: str, signers: Sequence[Signer], now: datetime, progress: Progress
+        self,
+        books: Books,
+        program: str,
+        log: str,
+        signers: Sequence[Signer],
+        now: datetime,
+        progress: Progress,
+        file: Path | None,
     ) -> None:
         self._books, self._program, self._log, self._signers = books, program, log, signers
-        self._now, self._progress, self._end = now, progress, 0
+        self._now, self._progress, self._end, self._file = now, progress, 0, file
+        self._name = signers[0].key.name
+        self._kept = keeping.read(file).logs.get(self._name)
 
     def run(self, recheck: bool) -> Sealing | None:
         """None when somebody else's checkpoint came first, so that it has to be looked at again."""
@@ -129,20 +155,66 @@ class _Sealer:
             last = newest_checkpoint(cur, id_, self._log)
             self._end = last_position(cur, id_, self._log)
             sealed = last.size if last else 0
+            if last is not None:
+                self._check_note(last)
+            edge = Edge() if recheck or self._end == sealed else self._edge(cur, id_)
+            known = max(sealed, edge.size, self._kept.size if self._kept else 0)
+            if self._end < known:
+                raise self._refused("shorter", self._end, known, self._end)
             if self._end == sealed and not recheck:
-                return Sealing(last, 0)
-            edge = Edge() if recheck else self._edge(cur, id_)
-            if self._end < max(sealed, edge.size):
-                raise self._refused("shorter", self._end, max(sealed, edge.size), self._end)
+                return self._nothing_new(last)
             # tiles that an interrupted run left behind may reach further than the last checkpoint
             stored = StoredTree(cur, id_, self._log, sealed).root() if edge.size > sealed else b""
         if last is not None:
             self._grow(edge, sealed)
             self._goes_on(last, stored or edge.root(), recheck)
         if self._end == sealed:
-            return Sealing(last, 0)
+            return self._nothing_new(last)
         self._grow(edge, self._end)
+        self._contains_kept(self._end, edge.root())
         return self._sign(last, edge)
+
+    def _check_note(self, last: SealedCheckpoint) -> None:
+        """The stored note must say what stands beside it, and hold if one of our keys signed it: another key may have
+        been retired without an overlap."""
+        try:
+            note = read_note(last.note)
+            said = read_checkpoint(note.text)
+            verified_by(note, [signer.key for signer in self._signers])
+        except InvalidNote as problem:
+            raise self._refused("checkpoint", last.size, "a note that its key signed", problem) from None
+        if (said.size, said.root) != (last.size, last.root):
+            raise self._refused("checkpoint", last.size, f"size {last.size} and root {last.root.hex()}",
+                                f"size {said.size} and root {said.root.hex()}")  # fmt: skip
+
+    def _nothing_new(self, last: SealedCheckpoint | None) -> Sealing:
+        """The end of the log is sealed; perhaps by somebody who does not remember it in our file."""
+        if last is not None:
+            self._contains_kept(last.size, last.root)
+            self._keep(last)
+        return Sealing(last, 0)
+
+    def _contains_kept(self, size: int, root: bytes) -> None:
+        """The tree must go on from what was signed last, whatever the database says that this was."""
+        kept = self._kept
+        if kept is None or (kept.size, kept.root) == (size, root.hex()):
+            return
+        try:
+            with self._books.reading(self._program) as (cur, id_):
+                proof = StoredTree(cur, id_, self._log, size).consistency_proof(kept.size)
+            merkle.verify_consistency(kept.size, size, proof, bytes.fromhex(kept.root), root)
+        except merkle.InvalidProof:
+            with self._books.reading(self._program) as (cur, id_):
+                found = StoredTree(cur, id_, self._log, kept.size).root().hex()
+            raise self._refused("forked", kept.size, kept.root, found, 1) from None
+
+    def _keep(self, made: SealedCheckpoint) -> None:
+        if self._file is None or (self._kept is not None and self._kept.size >= made.size):
+            return
+        try:
+            keeping.keep(self._file, self._name, Kept(made.size, made.root.hex(), made.sealed_at))
+        except OtherRoot as other:
+            raise self._refused("forked", made.size, other.kept.root, made.root.hex(), 1) from None
 
     def _edge(self, cur: Rows, id_: UUID) -> Edge:
         """The tree of all complete tiles of leaves."""
@@ -218,9 +290,10 @@ class _Sealer:
 
     def _sign(self, last: SealedCheckpoint | None, edge: Edge) -> Sealing | None:
         root, before = edge.root(), last.size if last else 0
-        text = Checkpoint(self._signers[0].key.name, edge.size, root).text()
+        text = Checkpoint(self._name, edge.size, root).text()
         sealed_at = max(self._now, last.sealed_at) if last else self._now
         made = SealedCheckpoint(edge.size, root, sign(text, self._signers), sealed_at)
+        self._keep(made)  # before anybody can see it; killed here, the next run signs what goes on from it
         with self._books.writing(self._program) as (cur, id_):
             if newest_checkpoint(cur, id_, self._log) != last:
                 return None

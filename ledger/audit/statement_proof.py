@@ -7,28 +7,39 @@ The statement is not so much checked as made again: from the proven entries by t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ledger.audit import merkle, notes
 from ledger.audit.affiliate_trees import RECORDED, affiliate_leaf
 from ledger.audit.lines import UnreadableLine, read_line
 from ledger.audit.merkle import InvalidProof
 from ledger.audit.notes import Checkpoint, InvalidNote, VerifierKey
-from ledger.audit.statement_rebuilt import Cut, DoesNotHold, Event, Move, check_statement, cut_of, moves, same
+from ledger.audit.statement_rebuilt import (
+    Cut,
+    DoesNotHold,
+    Event,
+    Move,
+    check_statement,
+    cut_of,
+    moves,
+    plain_json,
+    same,
+)
 
 FORMAT = "commission-ledger-statement-proof/1"
 ISSUED, CLOSED, REISSUED = "StatementIssued", "PeriodClosed", "PeriodReissued"
 CALENDAR = "calendar:periods"
 _NAMESPACE = uuid5(NAMESPACE_URL, "commission-ledger")
+# A line feed or a slash in a name could make one hashed text of two, so names are checked before they are hashed.
+Slug = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
 
 
 class Proven(Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,9 +64,9 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     another way."""
 
     format: str
-    program: str
-    affiliate_id: str
-    period: str
+    program: Slug
+    affiliate_id: Slug
+    period: Slug
     version: int
     keys: list[str]
     checkpoint: str
@@ -76,8 +87,8 @@ class NotAProof(ValueError):
 
 class Verdict(NamedTuple):
     """A statement that is proven. key: whose signature counted; was_told: the reader named that key, it is not only the
-    file's own word; witnesses: of the reader's keys those that cosigned. head, line_count: of the statement;
-    entry_count: all of the affiliate's entries up to the recorded cut."""
+    file's own word; witnesses: those that the reader named, all of which cosigned. head, line_count: of the statement;
+    entry_count: all of the affiliate's entries that were recorded, which is up to recorded_position."""
 
     document: Document
     checkpoint: Checkpoint
@@ -87,17 +98,15 @@ class Verdict(NamedTuple):
     head: dict[str, Any]
     line_count: int
     entry_count: int
+    recorded_position: int
     hash: str
-
-
-_decode = msgspec.json.Decoder(Document).decode
 
 
 def read(raw: bytes) -> Document:
     """The file. Raises NotAProof."""
     try:
-        document = _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        document = msgspec.convert(plain_json(raw.decode()), Document)
+    except (msgspec.ValidationError, ValueError, RecursionError) as problem:
         raise NotAProof(str(problem)) from None
     if document.format != FORMAT:
         raise NotAProof(f"its format is {document.format!r}, and {FORMAT} is known here")
@@ -106,7 +115,8 @@ def read(raw: bytes) -> Document:
 
 def verify(raw: bytes, trusted: Sequence[VerifierKey] = ()) -> Verdict:
     """Whether a file proves its statement. trusted: the operator's keys, as the reader knows them; without any, the
-    file's own are taken, which proves nothing about who signed. Raises NotAProof, DoesNotHold."""
+    file's own are taken, which proves nothing about who signed; and of witnesses, each of which must have cosigned.
+    Raises NotAProof, DoesNotHold."""
     document = read(raw)
     try:
         return _verified(document, trusted)
@@ -121,11 +131,15 @@ def verify(raw: bytes, trusted: Sequence[VerifierKey] = ()) -> Verdict:
 def _verified(document: Document, trusted: Sequence[VerifierKey]) -> Verdict:
     was_told = any(key.algorithm == notes.ED25519 for key in trusted)
     own = [] if was_told else [notes.read_verifier_key(text) for text in document.keys]
-    keys = [*own, *trusted]
+    keys = [*(key for key in own if key.algorithm == notes.ED25519), *trusted]
     checkpoint = notes.open_checkpoint(document.checkpoint, keys)
     if not f"/{checkpoint.origin}".endswith(f"/{document.program}/books"):
         raise DoesNotHold(f"the checkpoint is of {checkpoint.origin}, not of the books of {document.program}")
     signed = notes.verified_by(notes.read_note(document.checkpoint), keys)
+    witnesses = [key for key in trusted if key.algorithm == notes.COSIGNATURE_V1]
+    for witness in witnesses:
+        if witness not in signed:
+            raise DoesNotHold(f"the witness {witness.name} did not sign this checkpoint; its key is {witness}")
     lines = _Lines(document, checkpoint)
     issued = lines.event(document.statement_event, ISSUED, f"statement:{document.affiliate_id}/{document.period}")
     closed = lines.event(document.period_event, CLOSED, CALENDAR)
@@ -142,10 +156,11 @@ def _verified(document: Document, trusted: Sequence[VerifierKey]) -> Verdict:
         checkpoint=checkpoint,
         key=next(key for key in signed if key.name == checkpoint.origin and key.algorithm == notes.ED25519),
         was_told=was_told,
-        witnesses=[key for key in signed if key.algorithm == notes.COSIGNATURE_V1],
+        witnesses=witnesses,
         head=head,
         line_count=line_count,
         entry_count=len(entries),
+        recorded_position=trees.state["cut_position"],
         hash=issued.state["hash"],
     )
 
@@ -183,6 +198,8 @@ class _Lines:
         raw = proven.line.encode()
         leaf = merkle.leaf_hash(raw)
         line = read_line(raw)
+        if msgspec.json.encode(line) != raw:
+            raise DoesNotHold(f"the {what} at position {line.position} is not written as export lines are")
         if not all(0 <= number < len(self._nodes) for number in proven.proof):
             raise DoesNotHold(f"the proof of position {line.position} names a node that the file does not have")
         self._used.update(proven.proof)
@@ -195,7 +212,7 @@ class _Lines:
             ) from None
         if (line.program_id, line.log) != (str(self._program_id), "books"):
             raise DoesNotHold(f"the {what} at position {line.position} is not of the books of {self._document.program}")
-        state = json.loads(bytes(line.state))
+        state = plain_json(bytes(line.state).decode())
         if not isinstance(state, dict):
             raise DoesNotHold(f"the {what} at position {line.position} has a state that is no object")
         return Event(line, state, leaf)

@@ -51,6 +51,23 @@ class Cut(NamedTuple):
         return move.position <= self.position and move.at < self.ends_at
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a JSON object has a member twice")
+    return found
+
+
+def _never(text: str) -> Any:
+    raise ValueError(f"{text[:20]} is no number that stands in a proof")
+
+
+def plain_json(text: str) -> Any:
+    """A JSON value that everybody reads alike: no member twice, no fraction, no NaN. Raises ValueError,
+    RecursionError."""
+    return json.loads(text, object_pairs_hook=_once, parse_float=_never, parse_constant=_never)
+
+
 def same(what: str, found: object, where: str, expected: object) -> None:
     """Raises DoesNotHold where two values differ."""
     if found != expected:
@@ -100,7 +117,7 @@ def check_statement(
     period's; before: the cut of the statement before; made_by: every line of the affiliate's. Returns the head and how
     many lines it has. Raises DoesNotHold."""
     try:
-        shown = json.loads(statement)
+        shown = plain_json(statement)
         head, lines = shown["head"], shown["lines"]
     except (ValueError, LookupError, TypeError):
         raise DoesNotHold("the statement is not JSON with a head and lines") from None
@@ -118,9 +135,13 @@ def check_statement(
         if found != expected:
             _refuse_line(found, expected)
     opening, closing = _sums([one for one in known if before is not None and before.knows(one)]), _sums(known)
-    sections = [_section(currency, opening, closing, told) for currency in sorted({one.currency for one in known})]
+    marks: dict[str, list[bool]] = {one.currency: [] for one in known}
+    for line in told:
+        marks[line["currency"]].append(line["late"])
+    sections = [_section(currency, opening, closing, late) for currency, late in sorted(marks.items())]
+    of_currency = {one["currency"]: one for one in reversed(head["sections"])}
     for section in sections:
-        _check_section(section, head["sections"])
+        _check_section(section, of_currency.get(section["currency"]))
     made = {
         "affiliate_id": state["affiliate_id"],
         "ends_at": state["ends_at"],
@@ -173,20 +194,19 @@ def _sums(moves: Sequence[Move]) -> Sums:
     return found
 
 
-def _section(currency: str, opening: Sums, closing: Sums, told: list[dict[str, Any]]) -> dict[str, Any]:
-    lines = [line for line in told if line["currency"] == currency]
+def _section(currency: str, opening: Sums, closing: Sums, late: list[bool]) -> dict[str, Any]:
+    """late: the mark of each line in the currency."""
     return {
         "currency": currency,
         "opening": {bucket: opening.get((currency, bucket), 0) for bucket in BUCKETS},
         "closing": {bucket: closing.get((currency, bucket), 0) for bucket in BUCKETS},
-        "line_count": len(lines),
-        "late_count": sum(line["late"] for line in lines),
+        "line_count": len(late),
+        "late_count": sum(late),
     }
 
 
-def _check_section(section: dict[str, Any], shown: list[dict[str, Any]]) -> None:
+def _check_section(section: dict[str, Any], found: dict[str, Any] | None) -> None:
     currency = section["currency"]
-    found = next((one for one in shown if one["currency"] == currency), None)
     if found is None:
         raise DoesNotHold(f"the statement has no section in {currency}, and the entries moved some")
     for edge in ("opening", "closing"):

@@ -40,6 +40,11 @@ class SealingKey(NamedTuple):
     first_at: datetime
     last_size: int | None
 
+    def line(self) -> str:
+        """The key as a file of keys has it: `VKEY`, once it is retired `VKEY until SIZE`. Whoever reads it believes
+        the key no larger checkpoint."""
+        return str(self.key) if self.last_size is None else f"{self.key} until {self.last_size}"
+
 
 def newest_checkpoint(cur: Rows, program_id: UUID, log: str) -> SealedCheckpoint | None:
     """A log's newest checkpoint, None before the first."""

@@ -7,7 +7,6 @@ package. What is read (a directory, a live database) and what it is compared wit
 from __future__ import annotations
 
 import os
-import struct
 import tempfile
 import threading
 from collections import Counter, defaultdict
@@ -17,8 +16,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -32,11 +30,11 @@ from ledger.audit.naive import MOVING, Books, Transfer, transfers
 from ledger.audit.naive_rules import LIFE, Invoices, Payouts, Terms, TwoPeople
 from ledger.audit.statements import TOPICS as STATEMENT_TOPICS
 from ledger.audit.statements import Statements
+from ledger.audit.verifying_evidence import Clicks
 from ledger.audit.verifying_hashes import Known, LogHashes, Stored, leaf_hashes
 from ledger.audit.verifying_streams import Buckets, Folded, Owed, fold_bucket
 
 BOOKS, TRAFFIC = LOGS = ("books", "traffic")
-SPOOL_BYTES = 8 << 20
 ALONE_BELOW = 50_000  # events that one process reads sooner than another one starts
 _TREES = frozenset((*affiliate_trees.CUTS, affiliate_trees.RECORDED, affiliate_trees.ISSUED))
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
@@ -73,17 +71,6 @@ class Witnessed(Struct):
     trees: int
 
 
-class Evidence(NamedTuple):
-    """A click that a commission quotes, and where the commission stands."""
-
-    traffic_position: int
-    leaf: bytes
-    position: int
-
-
-_EVIDENCE = struct.Struct(">q32sq")
-
-
 class Witness:
     """Reads both logs, in either order, and is then asked what it found.
 
@@ -109,8 +96,8 @@ class Witness:
         self._folder, self._temporary = folder, ExitStack()
         self._buckets = {log: Buckets(lambda: self._room, log, events.get(log, 0)) for log in LOGS}
         self._readers: dict[str, Reader] = {}
-        self._meaning = Meaning(self.findings, self.books, keep_issued)
-        self._clicks = SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115  (closed by close())
+        self._clicks = Clicks()
+        self._meaning = Meaning(self.findings, self.books, self._clicks, keep_issued)
 
     def __enter__(self) -> Witness:
         return self
@@ -121,7 +108,6 @@ class Witness:
     def close(self) -> None:
         """Give back what lies on disk."""
         self._clicks.close()
-        self._meaning.evidence.close()
         self._temporary.close()
 
     @cached_property
@@ -188,20 +174,9 @@ class Witness:
                 self.findings.report("fold_differs", BOOKS, 0, f"{by_books} by the books", by_folds, subject)
 
     def _check_evidence(self) -> tuple[int, int]:
-        """Each click that a commission quotes stands in the traffic log, with that hash. (how many were compared, how
-        many stand behind what was read of that log: it may be sealed a moment earlier than the books)"""
+        """(clicks that commissions quote and that were compared, those behind what was read of the traffic log)"""
         size = self._readers[TRAFFIC].hashes.size if TRAFFIC in self._readers else 0
-        compared = behind = 0
-        for traffic_position, leaf, position in self._meaning.quoted_clicks():
-            if traffic_position > size:
-                behind += 1
-                continue
-            compared += 1
-            self._clicks.seek((traffic_position - 1) * HASH_BYTES)
-            found = self._clicks.read(HASH_BYTES)
-            if found != leaf:
-                subject, expected = f"traffic position {traffic_position}", f"a click with leaf hash {leaf.hex()}"
-                self.findings.report("evidence_differs", BOOKS, position, expected, found.hex(), subject)
+        compared, behind = self._clicks.check(size, self.findings)
         if behind and size == 0 and TRAFFIC in self._readers:
             self.findings.report("size_differs", TRAFFIC, 1, f"the clicks that {behind} commissions quote", "no click")
         return compared, behind
@@ -236,13 +211,13 @@ class Reader:
         hashes: LogHashes,
         buckets: Buckets,
         meaning: Meaning | None,
-        leaves: SpooledTemporaryFile[bytes] | None,
+        clicks: Clicks | None,
     ) -> None:
         self.hashes = hashes
         self.topics: Counter[str] = Counter()
         self.last_recorded_at = ""
         self._log, self._program_id, self._findings = log, program_id, findings
-        self._buckets, self._meaning, self._leaves = buckets, meaning, leaves
+        self._buckets, self._meaning, self._clicks = buckets, meaning, clicks
         self._position = 0  # what the last line says of itself
         self._count = 0
 
@@ -257,8 +232,8 @@ class Reader:
         """Some lines, without line feeds."""
         leaves = leaf_hashes(lines)
         self.hashes.add(leaves)
-        if self._leaves is not None:
-            self._leaves.write(leaves)
+        if self._clicks is not None:
+            self._clicks.leaves(leaves)
         self._read(lines, leaves)
 
     def end(self) -> None:
@@ -268,7 +243,8 @@ class Reader:
     def _read(self, lines: Sequence[bytes], leaves: bytes) -> None:
         """This loop is most of what an event costs."""
         buckets, count = self._buckets.waiting, self._buckets.count
-        log, program_id, topics, meaning = self._log, self._program_id, self.topics, self._meaning
+        log, program_id, topics = self._log, self._program_id, self.topics
+        meaning, clicks = self._meaning, self._clicks
         understood = meaning.topics if meaning is not None else frozenset()
         size, place = 0, 0
         for line in lines:
@@ -278,7 +254,11 @@ class Reader:
             except UnreadableLine as problem:
                 self._findings.report("line_unreadable", log, self._count, "an export line", problem)
                 self._position, place = self._count, place + HASH_BYTES
+                if clicks is not None:
+                    clicks.clicked(None)
                 continue
+            if clicks is not None:
+                clicks.clicked(read.state)
             position, originator_id, topic = read.position, read.originator_id, read.topic
             if position != self._position + 1 or read.log != log or read.program_id != program_id:
                 self._misplaced(read)
@@ -318,12 +298,11 @@ class Reader:
 class Meaning:
     """What the events of the books say, by the naive rules. topics: the events that it wants to see."""
 
-    def __init__(self, findings: Findings, books: Books, keep_issued: KeepIssued | None) -> None:
-        self._findings, self._books = findings, books
+    def __init__(self, findings: Findings, books: Books, clicks: Clicks, keep_issued: KeepIssued | None) -> None:
+        self._findings, self._books, self._clicks = findings, books, clicks
         self.statements = Statements(findings, keep_issued)
         self.terms = Terms()
         self.trees = AffiliateTrees()
-        self.evidence = SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115  (closed by the witness)
         self._payouts, self._invoices, self._people = Payouts(findings), Invoices(findings), TwoPeople(findings)
         self._paying = frozenset((*LIFE, "InvoiceNumbersTaken", "CreditNoteIssued"))
         self.topics = (
@@ -342,7 +321,7 @@ class Meaning:
                 self.statements.post(position, read.recorded_at, topic, e, moved)
             self._trees(position, leaf, topic, e, moved)
             if topic == "CommissionAccrued":
-                self._note_click(position, e)
+                self._clicks.quote(position, e)
             self._rules(read, topic, e)
         except (msgspec.DecodeError, *_WRONG) as problem:
             told = f"{type(problem).__name__} {problem}"
@@ -366,19 +345,6 @@ class Meaning:
             self.trees.event(position, leaf, topic, e, moved)
         except TreesDiffer as wrong:
             self._findings.report("trees_differ", BOOKS, wrong.position, wrong.expected, wrong.found, wrong.what)
-
-    def _note_click(self, position: int, e: dict[str, Any]) -> None:
-        if e.get("click_leaf") and e.get("click_position"):
-            leaf = bytes.fromhex(e["click_leaf"])
-            if len(leaf) != HASH_BYTES or not 0 < e["click_position"] < 1 << 63:
-                raise ValueError("click_leaf is no hash, or click_position no position")
-            self.evidence.write(_EVIDENCE.pack(e["click_position"], leaf, position))
-
-    def quoted_clicks(self) -> Iterable[Evidence]:
-        """Every click that a commission quotes."""
-        self.evidence.seek(0)
-        while record := self.evidence.read(_EVIDENCE.size):
-            yield Evidence(*_EVIDENCE.unpack(record))
 
     def end(self, cut_short_at: str | None) -> None:
         """After the last event."""

@@ -10,9 +10,9 @@ from ledger.audit import directory as names
 from ledger.audit.directory import Manifest, NoExport, read_manifest
 from ledger.audit.findings import Findings
 from ledger.audit.notes import Checkpoint, InvalidNote, VerifierKey
-from ledger.audit.verifying_files import Files
+from ledger.audit.verifying_files import Files, read_small
 from ledger.audit.verifying_hashes import Known, Stored, leaf_hashes
-from ledger.audit.verifying_seals import open_seal, read_small, stated
+from ledger.audit.verifying_seals import open_seal, stated
 
 
 class EarlierUnreadable(ValueError):
@@ -20,47 +20,80 @@ class EarlierUnreadable(ValueError):
 
 
 class Earlier:
-    """An earlier export (a directory) or checkpoint (a file). told: what it is, for the report; sealed: how long each
-    log is by the export that is verified. Raises EarlierUnreadable."""
+    """An earlier export (a directory) or checkpoint (a file). sealed: how long each log is by the checkpoint of the
+    export that is verified, and its root; compared: which logs were. Raises EarlierUnreadable."""
 
     def __init__(
-        self, path: Path, program: str, keys: Sequence[VerifierKey], sealed: Mapping[str, int], findings: Findings
+        self,
+        path: Path,
+        program: str,
+        keys: Sequence[VerifierKey],
+        sealed: Mapping[str, Checkpoint],
+        findings: Findings,
     ) -> None:
-        self._path, self._program, self._findings, self._sealed = path, program, findings, sealed
+        self._named, self._path = path, path.resolve()
+        self._program, self._findings, self._sealed = program, findings, sealed
+        self.compared: dict[str, int] = {}  # log → size
         self._manifest: Manifest | None = None
         self._checkpoints: dict[str, Checkpoint] = {}
         try:
-            if path.is_dir():
-                self._manifest = read_manifest(read_small(path / names.MANIFEST))
+            if self._path.is_dir():
+                self._manifest = read_manifest(read_small(self._path / names.MANIFEST))
                 if self._manifest.program != program:
                     raise EarlierUnreadable(f"{path} is an export of {self._manifest.program}, not of {program}")
-                sizes = ", ".join(f"{end.size:,} {log}" for log, end in sorted(self._manifest.logs.items()))
-                self.told = f"{path}: the export of {self._manifest.exported_at:%Y-%m-%d}, {sizes}"
             else:
-                self.told = self._read_checkpoint(path, keys)
+                self._read_checkpoint(keys)
         except (NoExport, InvalidNote, UnicodeDecodeError, OSError) as problem:
             raise EarlierUnreadable(f"{path} is no export and no checkpoint of a known key: {problem}") from None
 
-    def _read_checkpoint(self, path: Path, keys: Sequence[VerifierKey]) -> str:
-        checkpoint = open_seal(read_small(path).decode(), keys).checkpoint
+    def told(self) -> str:
+        """What of it was compared, for the report; '' for nothing."""
+        if not self.compared:
+            return ""
+        if self._manifest is not None:
+            sizes = ", ".join(f"{size:,} {log}" for log, size in sorted(self.compared.items()))
+            return f"{self._named}: the export of {self._manifest.exported_at:%Y-%m-%d}, {sizes}"
+        (checkpoint,) = self._checkpoints.values()
+        return f"{self._named}: the checkpoint of {checkpoint.origin}, size {checkpoint.size:,}"
+
+    def _read_checkpoint(self, keys: Sequence[VerifierKey]) -> None:
+        path = self._named
+        checkpoint = open_seal(read_small(self._path).decode(), keys).checkpoint
         program, _, log = checkpoint.origin.rpartition("/")
         if log not in names.LOGS or not program.endswith(f"/{self._program}"):
             raise EarlierUnreadable(f"{path} is a checkpoint of {checkpoint.origin}, not of a log of {self._program}")
         self._checkpoints[log] = checkpoint
-        return f"{path}: the checkpoint of {checkpoint.origin}, size {checkpoint.size:,}"
 
     def known(self, log: str, size: int) -> list[Known]:
-        """The roots that it knows, up to a size. One of a longer log than was sealed since is a finding."""
+        """The roots that it knows, up to a size. What it knows of more is compared with the checkpoint of the export,
+        or is a finding: whoever kept it must not believe that it was."""
         known = []
         if (checkpoint := self._checkpoints.get(log)) is not None:
-            known.append(Known(checkpoint.size, checkpoint.root, str(self._path)))
+            known.append(Known(checkpoint.size, checkpoint.root, str(self._named)))
         if self._manifest is not None and (end := self._manifest.logs[log]).size:
-            known.append(stated(end)._replace(source=str(self._path)))
+            known.append(stated(end)._replace(source=str(self._named)))
         for one in known:
-            if one.size > self._sealed[log]:
-                expected = f"at least {one.size} events ({one.source})"
-                self._findings.report("size_differs", log, self._sealed[log] + 1, expected, self._sealed[log])
+            if one.size <= size or self._is_sealed(log, one, size):
+                self.compared[log] = one.size
         return [one for one in known if one.size <= size]
+
+    def _is_sealed(self, log: str, one: Known, size: int) -> bool:
+        """Whether it is the checkpoint of the export, which that is proven to be the beginning of. size: exported."""
+        sealed = self._sealed.get(log)
+        most = max(size, sealed.size if sealed else 0)
+        if one.size > most:
+            expected = f"at least {one.size} events ({one.source})"
+            self._findings.report("size_differs", log, most + 1, expected, most)
+        elif sealed is not None and one.size == sealed.size:
+            if one.root != sealed.root:
+                expected = f"root {one.root.hex()} at size {one.size} ({one.source})"
+                found = f"root {sealed.root.hex()} in the signed checkpoint"
+                self._findings.report("root_differs", log, 1, expected, found, exact=False)
+            return True
+        else:
+            expected = f"an export of at least {one.size} events, to compare with {one.source}"
+            self._findings.report("not_compared", log, size + 1, expected, f"{size} events", exact=False)
+        return False
 
     def stored(self, log: str, stack: ExitStack) -> list[Stored]:
         """The leaf hashes of its lines."""

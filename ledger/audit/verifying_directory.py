@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,13 +19,14 @@ import msgspec
 from ledger.audit import directory as names
 from ledger.audit.directory import BalanceLine, Manifest, NoExport, StatementEntry, read_manifest
 from ledger.audit.findings import Findings
-from ledger.audit.notes import InvalidNote, VerifierKey
+from ledger.audit.notes import Checkpoint, InvalidNote, VerifierKey
 from ledger.audit.report import Report, SealedLog
-from ledger.audit.verifying import BOOKS, LOGS, SPOOL_BYTES, Witness, Witnessed, processors
+from ledger.audit.verifying import BOOKS, LOGS, TRAFFIC, Witness, Witnessed, processors
 from ledger.audit.verifying_against import Earlier
-from ledger.audit.verifying_files import Files
+from ledger.audit.verifying_evidence import SPOOL_BYTES
+from ledger.audit.verifying_files import Files, read_small
 from ledger.audit.verifying_hashes import Known, Stored
-from ledger.audit.verifying_seals import Seals, read_keys, read_small, stated
+from ledger.audit.verifying_seals import Seals, read_keys, stated
 from ledger.version import code_version
 
 
@@ -62,10 +63,7 @@ def verify_directory(request: Request) -> Report:
 
 def _manifest(root: Path, findings: Findings) -> Manifest | None:
     try:
-        manifest = read_manifest(read_small(root / names.MANIFEST))
-        if set(manifest.logs) != set(LOGS) or any(end.size < 0 for end in manifest.logs.values()):
-            raise NoExport("it does not say how far both logs go")
-        return manifest
+        return read_manifest(read_small(root / names.MANIFEST))
     except FileNotFoundError:
         findings.report("file_missing", "", 0, "a finished export", f"no {names.MANIFEST}", names.MANIFEST)
     except (NoExport, OSError) as problem:
@@ -92,7 +90,7 @@ class _Verification:
         report.exported_at, report.exported_by_version = manifest.exported_at.isoformat(), manifest.code_version
         self._files = Files(request.root, manifest, findings)
         self._keys = self._which_keys()
-        self._seals = Seals(lambda path: read_small(request.root / path), manifest, self._keys, findings)
+        self._seals = Seals(self._files.read_small, manifest, self._keys, findings)
         self._issued = IssuedStatements()
 
     def _which_keys(self) -> Sequence[VerifierKey]:
@@ -112,11 +110,10 @@ class _Verification:
         return keys
 
     def _own_keys(self) -> list[VerifierKey]:
-        path = self._files.path(names.KEYS)
-        if path is None:
+        if not self._files.has(names.KEYS):
             return []
         try:
-            return read_keys(read_small(path).decode())
+            return read_keys(self._files.read_small(names.KEYS).decode())
         except (InvalidNote, UnicodeDecodeError, OSError) as problem:
             self._findings.report("checkpoint_invalid", "", 0, "verifier keys", problem, names.KEYS)
             return []
@@ -124,24 +121,27 @@ class _Verification:
     def run(self) -> None:
         manifest, report = self._manifest, self._report
         self._files.check_small()
+        self._check_sealed()
         sealed = manifest.sealed or not self._request.unsealed
         if not manifest.logs[BOOKS].size:
             self._findings.report("size_differs", BOOKS, 1, "the program's opening, at least", "an empty log")
-        if not manifest.sealed:
-            report.warnings.append("nobody signed this export: it agrees with itself, and that is all that is shown")
         sizes = {log: end.size for log, end in manifest.logs.items()}
         whole = all(end.checkpoint_size == end.size for end in manifest.logs.values())
-        earlier = [self._earlier(path) for path in self._request.against]
+        known = {log: self._seals.roots(log) if sealed else self._manifest_root(log) for log in LOGS}
+        if self._request.keys is not None:
+            self._seals.check_witnesses(self._request.keys)
+        checkpoints = {log: seal.checkpoint for log, seal in self._seals.seals.items()}
+        earlier = [self._earlier(path, checkpoints) for path in self._request.against]
         processes = self._request.processes or processors()
         with Witness(
             manifest.program_id, sizes, self._findings, folder=self._request.folder, processes=processes,
             keep_issued=self._issued.add, whole_ends=whole,
         ) as witness:  # fmt: skip
             for log in ("traffic", "books"):
-                self._read(witness, log, self._seals.roots(log) if sealed else self._manifest_root(log), earlier)
+                self._read(witness, log, known[log], earlier)
             found = witness.finish()
             self._compare(witness, found)
-        report.compared_with = [one.told for one in earlier]
+        report.compared_with = [told for one in earlier if (told := one.told())]
         report.witnessed = found
         if found.clicks_behind:
             report.warnings.append(
@@ -161,8 +161,21 @@ class _Verification:
         end = self._manifest.logs[log]
         return [stated(end)] if end.size else []
 
-    def _earlier(self, path: Path) -> Earlier:
-        sealed = {log: end.checkpoint_size or end.size for log, end in self._manifest.logs.items()}
+    def _check_sealed(self) -> None:
+        """What nobody signed is told: it could be anything, or have been left out."""
+        manifest, warnings = self._manifest, self._report.warnings
+        if not manifest.sealed:
+            warnings.append("nobody signed this export: it agrees with itself, and that is all that is shown")
+            if not self._request.unsealed:
+                expected = "a sealed export (--unsealed accepts another)"
+                self._findings.report("checkpoint_invalid", "", 0, expected, "one that nobody signed", names.MANIFEST)
+        elif not manifest.logs[TRAFFIC].size:
+            warnings.append(
+                "the traffic log is empty in this export, and nobody signed that: clicks may have been left out. An"
+                " earlier export or checkpoint of that log (--against) would show it"
+            )
+
+    def _earlier(self, path: Path, sealed: Mapping[str, Checkpoint]) -> Earlier:
         return Earlier(path, self._manifest.program, self._keys, sealed, self._findings)
 
     def _read(self, witness: Witness, log: str, known: list[Known], earlier: Sequence[Earlier]) -> None:
@@ -183,9 +196,9 @@ class _Verification:
         self._seals.check_consistency(log, size, reader.hashes.root())
 
     def _stored_leaves(self, log: str, stack: ExitStack) -> list[Stored]:
-        path = self._files.path(f"{log}/{names.LEAVES}")
+        name = f"{log}/{names.LEAVES}"
         try:
-            return [Stored(stack.enter_context(path.open("rb")), f"{log}/{names.LEAVES}")] if path is not None else []
+            return [Stored(stack.enter_context(self._files.open(name)), name)] if self._files.has(name) else []
         except OSError:
             return []  # told when the small files were hashed
 
@@ -207,22 +220,20 @@ class _Verification:
 
     def _entries(self, name: str, form: Any) -> Iterator[Any]:
         """A file's lines, decoded."""
-        path = self._files.path(name)
-        if path is None:
+        if not self._files.has(name):
             self._findings.report("file_missing", "", 0, "a file", "none", name)
             return
         decode = msgspec.json.Decoder(form).decode
         try:
-            with path.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    try:
-                        yield decode(line)
-                    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-                        self._findings.report(
-                            "line_unreadable", "", 0, f"a {form.__name__}", problem, f"{name} line {number}"
-                        )
-        except OSError:
-            return  # told when the small files were hashed
+            for number, line in enumerate(self._files.lines(name), 1):
+                try:
+                    yield decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+                    self._findings.report(
+                        "line_unreadable", "", 0, f"a {form.__name__}", problem, f"{name} line {number}"
+                    )
+        except OSError as problem:
+            self._findings.report("file_missing", "", 0, "a file of lines", problem.strerror, name)
 
     def _compare_balances(self, witness: Witness, count: int) -> None:
         seen: set[tuple[str, str]] = set()

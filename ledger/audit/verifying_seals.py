@@ -3,8 +3,8 @@ sealed."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -14,19 +14,21 @@ from ledger.audit.directory import Consistency, EarlierCheckpoint, LogEnd, Manif
 from ledger.audit.findings import Findings
 from ledger.audit.merkle import InvalidProof, verify_consistency
 from ledger.audit.notes import (
+    COSIGNATURE_V1,
     ED25519,
     Checkpoint,
     InvalidNote,
     VerifierKey,
     from_base64,
     open_checkpoint,
+    read_checkpoint,
     read_note,
     read_verifier_key,
     verified_by,
 )
 from ledger.audit.verifying_hashes import Known
 
-SMALL_FILE = 64 << 20
+_UNTIL = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 class Seal(NamedTuple):
@@ -37,21 +39,41 @@ class Seal(NamedTuple):
     cosigned_by: list[str]
 
 
+class EndedKey(VerifierKey):
+    """A key that was retired. until: the size of the last checkpoint that it may have signed."""
+
+    until: int
+
+
 def read_keys(text: str) -> list[VerifierKey]:
-    """The verifier keys of a text, one a line; empty lines and lines that begin with # are none. Raises InvalidNote."""
+    """The verifier keys of a text, one a line, a retired one as `VKEY until SIZE`; empty lines and lines that begin
+    with # are none. Raises InvalidNote."""
     lines = (line.strip() for line in text.split("\n"))
-    return [read_verifier_key(line) for line in lines if line and not line.startswith("#")]
+    return [read_key(line) for line in lines if line and not line.startswith("#")]
 
 
-def read_small(path: Path) -> bytes:
-    """A file's bytes. Raises OSError, also for one that is too large to be what it should."""
-    if path.stat().st_size > SMALL_FILE:
-        raise OSError(f"{path.name} is too large")
-    return path.read_bytes()
+def read_key(line: str) -> VerifierKey:
+    """A verifier key, with the size where it ended if it did. Raises InvalidNote."""
+    text, ended, until = line.partition(" until ")
+    key = read_verifier_key(text)
+    if not ended:
+        return key
+    if not _UNTIL.fullmatch(until):
+        raise InvalidNote("behind until stands the size of the last checkpoint that the key signed")
+    found = EndedKey(*key)
+    found.until = int(until)
+    return found
+
+
+def counting(note: str, keys: Sequence[VerifierKey]) -> list[VerifierKey]:
+    """The keys that had not ended before a checkpoint. Raises InvalidNote."""
+    size = read_checkpoint(read_note(note).text).size
+    return [key for key in keys if not isinstance(key, EndedKey) or size <= key.until]
 
 
 def open_seal(note: str, keys: Sequence[VerifierKey]) -> Seal:
     """A checkpoint that one of the keys signed under the log's own name. Raises InvalidNote."""
+    keys = counting(note, keys)
     checkpoint = open_checkpoint(note, keys)
     signed = verified_by(read_note(note), keys)
     own = [str(key) for key in signed if key.algorithm == ED25519 and key.name == checkpoint.origin]
@@ -94,6 +116,15 @@ class Seals:
         self.seals[log] = seal
         return seal
 
+    def check_witnesses(self, witnesses: Sequence[VerifierKey]) -> None:
+        """Each witness that somebody relies on signed the checkpoint of each log that has events."""
+        for log, end in sorted(self._manifest.logs.items()):
+            cosigned = self.seals[log].cosigned_by if log in self.seals else []
+            for key in witnesses:
+                if end.size and key.algorithm == COSIGNATURE_V1 and str(key) not in cosigned:
+                    expected = f"the cosignature of {key}"
+                    self._findings.report("not_cosigned", log, 0, expected, "none", f"{log}/{names.CHECKPOINT}")
+
     def _check_name(self, log: str, checkpoint: Checkpoint) -> None:
         name = f"/{self._manifest.program}/{log}"
         if not checkpoint.origin.endswith(name):
@@ -104,13 +135,14 @@ class Seals:
         known: list[Known] = []
         try:
             for line in self._read(path).splitlines():
-                checkpoint = open_checkpoint(msgspec.json.decode(line, type=EarlierCheckpoint).note, self._keys)
+                note = msgspec.json.decode(line, type=EarlierCheckpoint).note
+                checkpoint = open_checkpoint(note, counting(note, self._keys))
                 self._check_name(log, checkpoint)
                 if checkpoint.size <= end.size:
                     known.append(Known(checkpoint.size, checkpoint.root, "a signed checkpoint of then"))
         except FileNotFoundError:
             return []
-        except (InvalidNote, msgspec.DecodeError, UnicodeDecodeError, OSError) as problem:
+        except (InvalidNote, msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as problem:
             self._invalid(log, "checkpoints that a known key signed", _told(problem), path)
         return known
 
@@ -125,7 +157,7 @@ class Seals:
             if (proof.from_, proof.to) != (size, sealed.size):
                 raise InvalidProof(f"it goes from {proof.from_} to {proof.to}")
             verify_consistency(size, sealed.size, [from_base64(one) for one in proof.proof], root, sealed.root)
-        except (InvalidProof, InvalidNote, msgspec.DecodeError, OSError) as problem:
+        except (InvalidProof, InvalidNote, msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as problem:
             expected = f"a proof that the {sealed.size} sealed events begin with these {size}"
             self._findings.report(
                 "consistency_invalid", log, size + 1, expected, _told(problem), path, exact=False

@@ -16,14 +16,14 @@ from uuid import UUID
 import msgspec
 
 from ledger.audit.findings import Findings
-from ledger.audit.lines import UnreadableLine, read_line
+from ledger.audit.lines import UnreadableLine, is_canonical, read_line
 from ledger.audit.naive_names import NAME_OF, stream_id
 from ledger.audit.naive_rules import Prices, Terms
 from ledger.domain import exceptions
 from ledger.domain.conversion import ConversionState
 from ledger.domain.event import Event
 from ledger.domain.topics import FOLDS
-from ledger.store.codec import UPCASTERS, UnknownTopic, decode_state
+from ledger.store.codec import UPCASTERS, UnknownTopic, decode_state, encode_state
 
 EVENTS_A_BUCKET = 50_000
 MOST_BUCKETS = 1024
@@ -113,6 +113,9 @@ class _Bucket:
         for line in lines:
             try:
                 read = read_line(line)
+                if not is_canonical(read, line):
+                    expected = "a line as docs/export-line.md writes it"
+                    self._tell("line_unreadable", read.position, expected, "another form")
                 self._event(read.position, read.originator_id, read.originator_version, read.topic, bytes(read.state))
             except UnreadableLine:
                 continue  # was told when the log was read
@@ -149,6 +152,9 @@ class _Bucket:
             self._tell("event_unreadable", position, f"a state of {topic}", problem, name)
             stream.broken = True
             return
+        if topic not in UPCASTERS and encode_state(body) != raw:
+            expected = "each member once, none that is unknown, none with its default value"
+            self._tell("event_unreadable", position, expected, f"another form of {topic}", name)
         if not stream.broken and stream.fold is not None:
             self._fold(position, stream, topic, body)
         if topic in _PRICED:

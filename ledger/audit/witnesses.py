@@ -17,15 +17,19 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
+import threading
 import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from ledger.audit import merkle
+from ledger.audit.keys import is_name
 from ledger.audit.notes import (
     COSIGNATURE_V1,
     Checkpoint,
@@ -44,7 +48,7 @@ from ledger.store.database import StartupRefused
 from ledger.store.known import alone, write_durably
 
 VARIABLE = "LEDGER_WITNESSES_FILE"
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0  # for a whole answer
 MOST_OF_AN_ANSWER = 1 << 16  # bytes
 SIZE_TYPE = "text/x.tlog.size"
 
@@ -93,7 +97,8 @@ class Directory:
     def tell(self, note: str, known: int, prove: Prove) -> str:
         """Write a checkpoint down. Raises Refused when what is there has another history."""
         _, checkpoint = _opened(note)
-        # an origin is a path of slugs, checked when the log was named
+        if not is_name(checkpoint.origin):  # whoever writes in the database could lead elsewhere
+            raise Refused(f"{checkpoint.origin[:80]!r} is no log's name")
         place = self._path.joinpath(*checkpoint.origin.split("/"))
         try:
             if not self._path.is_dir():
@@ -140,15 +145,85 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _Deadline:
+    """Hangs up at an instant. A socket's own timeout begins anew with each byte: whoever drips would be listened to
+    for days."""
+
+    def __init__(self, seconds: float) -> None:
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._hang_up)
+        self._timer.daemon = True
+        self.passed = False
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def watch(self, connected: socket.socket) -> None:
+        """This is what to hang up. Raises TimeoutError when it is too late."""
+        self._socket = connected
+        if self.passed:
+            raise TimeoutError
+
+    def _hang_up(self) -> None:
+        self.passed = True
+        if self._socket is not None:
+            with suppress(OSError):
+                # the plain socket's, also of TLS, whose own one is not made for another thread
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def handlers(self) -> list[urllib.request.BaseHandler]:
+        """What opens addresses so that each connection is watched."""
+        deadline = self
+
+        def watched(kind: Any) -> Any:
+            class Watched(kind):  # type: ignore[misc]
+                def connect(self) -> None:
+                    super().connect()
+                    deadline.watch(self.sock)
+
+            return Watched
+
+        class Http(urllib.request.HTTPHandler):
+            def do_open(self, http_class: Any, req: Any, **more: Any) -> http.client.HTTPResponse:
+                return super().do_open(watched(http_class), req, **more)
+
+        class Https(urllib.request.HTTPSHandler):
+            def do_open(self, http_class: Any, req: Any, **more: Any) -> http.client.HTTPResponse:
+                return super().do_open(watched(http_class), req, **more)
+
+        return [Http(), Https()]
+
+
 def _post(url: str, body: bytes) -> _Answer:
     """Raises Unreached."""
+    with _Deadline(TIMEOUT_SECONDS) as deadline:
+        try:
+            answer = _asked(url, body, deadline)
+        except Unreached:
+            if not deadline.passed:
+                raise
+        else:
+            if not deadline.passed:  # cut off, it may look whole
+                return answer
+    raise Unreached("timeout")
+
+
+def _asked(url: str, body: bytes, deadline: _Deadline) -> _Answer:
     request = urllib.request.Request(url, body, {"Content-Type": "text/plain; charset=utf-8"}, method="POST")
+    opener = urllib.request.build_opener(_NoRedirect, *deadline.handlers())
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_SECONDS) as said:
+        with opener.open(request, timeout=TIMEOUT_SECONDS) as said:
             return _Answer(said.status, said.headers.get_content_type(), said.read(MOST_OF_AN_ANSWER))
     except urllib.error.HTTPError as said:
-        with said:
-            return _Answer(said.code, said.headers.get_content_type(), said.read(MOST_OF_AN_ANSWER))
+        try:
+            with said:
+                return _Answer(said.code, said.headers.get_content_type(), said.read(MOST_OF_AN_ANSWER))
+        except (OSError, http.client.HTTPException) as problem:
+            raise Unreached(type(problem).__name__) from None
     except (TimeoutError, urllib.error.URLError, http.client.HTTPException, OSError) as problem:
         cause = problem.reason if isinstance(problem, urllib.error.URLError) else problem
         raise Unreached("timeout" if isinstance(cause, TimeoutError) else type(cause).__name__) from None

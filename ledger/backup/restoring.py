@@ -16,11 +16,12 @@ import psycopg
 
 from ledger import erasing
 from ledger.application import CommissionLedger
+from ledger.audit import kept
 from ledger.backup import manifest, proof, tools
 from ledger.backup.manifest import LEDGER_DUMP, VAULT_DUMP, BackupRefused, Connection, Manifest, Progress
 from ledger.desk import Meta
 from ledger.domain.restore import Loss, RecordRestore
-from ledger.service import erased_subjects_file, home_of, known_positions_file
+from ledger.service import erased_subjects_file, home_of, known_positions_file, sealed_checkpoints_file
 from ledger.store import erased, known, migrate
 from ledger.store.database import Database, make_pool, open_database
 from ledger.store.vault import MASTER_KEY_FILE, Secrets, erase_subject, load_master_key
@@ -74,7 +75,8 @@ def restore(
     files += [keys] if keys is not None else []
     path = known_positions_file(env)
     was_known = known.read(path) if path is not None else None
-    losses = _losses(said, was_known, choice.accept_loss)
+    sealed_file = sealed_checkpoints_file(env)
+    losses = _losses(said, was_known, kept.read(sealed_file), choice.accept_loss)
     list_ = erased_subjects_file(env)
     was_erased = erased.read(list_)
     if keys is not None:
@@ -105,6 +107,8 @@ def restore(
             assert path is not None
             with owner.transaction(), owner.cursor() as cur:
                 known.accept(path, known.latest(cur), losses)
+            if sealed_file is not None and sealed_file.exists():
+                kept.forget_beyond(sealed_file, _ends(said))
         owner.execute("DROP SCHEMA restoring")
     return restored
 
@@ -137,30 +141,40 @@ def _refuse_without_master_key(env: Mapping[str, str]) -> None:
         )
 
 
-def _losses(said: Manifest, was_known: known.KnownPositions | None, accept: bool) -> list[known.AcceptedLoss]:
-    """What is known behind the end of the backup. Raises BackupRefused unless that is accepted."""
-    if was_known is None:
-        return []
-    now, found = datetime.now(UTC), []
+def _ends(said: Manifest) -> dict[tuple[str, str], int]:
+    """(program, log) → the last position in the backup."""
+    return {(p.program, log): end.position for p in said.programs for log, end in p.logs.items()}
+
+
+def _losses(
+    said: Manifest, was_known: known.KnownPositions | None, was_sealed: kept.KeptCheckpoints, accept: bool
+) -> list[known.AcceptedLoss]:
+    """What is known, or was sealed, behind the end of the backup. Raises BackupRefused unless that is accepted."""
     ends = {(p.program, log): end for p in said.programs for log, end in p.logs.items()}
-    for program, log, one in was_known.each():
+    beyond: dict[tuple[str, str], tuple[int, datetime]] = {}
+    for program, log, one in was_known.each() if was_known else ():
         end = ends.get((program, log))
-        last = end.position if end is not None else 0
-        if end is not None and one.position == last and one.leaf_hash != end.leaf_hash:
+        if end is not None and one.position == end.position and one.leaf_hash != end.leaf_hash:
             raise BackupRefused(_other_history(program, log, one, end.leaf_hash))
-        if one.position <= last:
+        beyond[program, log] = (one.position, one.recorded_at)
+    for name, sealed in was_sealed.logs.items():
+        where = kept.program_and_log(name)
+        beyond[where] = max(beyond.get(where, (0, sealed.sealed_at)), (sealed.size, sealed.sealed_at))
+    now, found = datetime.now(UTC), []
+    for (program, log), (position, at) in sorted(beyond.items()):
+        last = _ends(said).get((program, log), 0)
+        if position <= last:
             continue
         if not accept:
             raise BackupRefused(
-                f"this backup is older than what is known: program {program}, {log}: position {one.position} is known"
-                f" ({one.recorded_at:%Y-%m-%dT%H:%M:%SZ}), the backup ends at {last}. Restore a newer one, or go on"
+                f"this backup is older than what is known: program {program}, {log}: position {position} is known"
+                f" ({at:%Y-%m-%dT%H:%M:%SZ}), the backup ends at {last}. Restore a newer one, or go on"
                 " with --accept-loss, which is recorded in the books"
             )
         # a restore of this same backup that was killed may have rewritten the file already
-        before = [
-            x.lost_to for x in was_known.accepted_losses if (x.program, x.log, x.restored) == (program, log, last)
-        ]
-        found.append(known.AcceptedLoss(program, log, last, max([one.position, *before]), now))
+        accepted = was_known.accepted_losses if was_known else []
+        before = [x.lost_to for x in accepted if (x.program, x.log, x.restored) == (program, log, last)]
+        found.append(known.AcceptedLoss(program, log, last, max([position, *before]), now))
     return found
 
 

@@ -91,7 +91,8 @@ def restore(
             " every hash and the books are proven"
         )
         if one.erased:
-            click.echo(f"{one.program}: {len(one.erased)} erased subjects stay erased: {', '.join(one.erased)}")
+            stay = "1 erased subject stays" if len(one.erased) == 1 else f"{len(one.erased)} erased subjects stay"
+            click.echo(f"{one.program}: {stay} erased: {', '.join(one.erased)}")
         for loss in one.lost:
             click.echo(f"{one.program}: lost of {loss.log}: positions {loss.first:,} to {loss.last:,}")
     click.echo("payouts are blocked until `ledger bank-matched` confirms, for each program, what the bank says")

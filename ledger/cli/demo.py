@@ -20,7 +20,7 @@ from ledger.demo import YEAR, Year, simulate
 from ledger.desk import Meta
 from ledger.domain.access import ROLES
 from ledger.projections import books
-from ledger.service import Service, home_of, open_service
+from ledger.service import Service, home_of, open_service, sealed_checkpoints_file
 from ledger.statement_proofs import statement_proof
 from ledger.store.known import write_durably
 from ledger.store.log import TABLES, Rows
@@ -97,8 +97,10 @@ def _prove(service: Service, program: str, whose: str) -> None:
             for _ in close_period(service.ledger, program, month, Meta(actor="demo")):
                 pass
             ticker.show(done, len(months))
+    kept = sealed_checkpoints_file()
     for log in TABLES:
-        sealed = seal(service.ledger, program, log, keys.signers(program, log), service.ledger.clock()).checkpoint
+        signers = keys.signers(program, log)
+        sealed = seal(service.ledger, program, log, signers, service.ledger.clock(), kept=kept).checkpoint
         if sealed is not None:
             click.echo(f"{log}: {sealed.size:,} events, sealed under root {sealed.root.hex()}")
     file, key = home / "statement-proof.json", keys.signers(program, "books")[0].key

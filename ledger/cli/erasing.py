@@ -40,6 +40,11 @@ def erase_propose(subject: str, program: str, ground: str, by: str | None) -> No
     """Propose to erase SUBJECT. An affiliate must be closed, with nothing owed either way; a month must be over."""
     with open_service() as service:
         answer = erasing.propose(service.ledger, program, ProposeErasure(subject=subject, ground=ground), meta(by))
+        with reads.reading(service.ledger, program) as look:
+            found = look.record(key(subject))
+    if found is not None and found.state.status == "erased":  # the same again answers what it answered first
+        click.echo(f"{subject} is erased already; nothing changed")
+        return
     _done(answer, f"the erasure of {subject} is proposed ({ground}); somebody else approves it")
 
 

@@ -11,7 +11,7 @@ from ledger.audit import proofs, sealing
 from ledger.audit.keys import KEY_FILE, KEYS, SigningKeys, SigningKeyWrong, add_key, key_file, load_signing_keys
 from ledger.audit.tree import SealedCheckpoint, published_note, sealing_keys
 from ledger.cli.common import Ticker, json_option, note, print_json, print_table, program_option
-from ledger.service import home_of, open_service
+from ledger.service import home_of, open_service, sealed_checkpoints_file
 from ledger.store.log import TABLES, last_position
 
 log_option = click.option(
@@ -42,7 +42,7 @@ def seal(program: str, log: str | None, recheck: bool, as_json: bool) -> None:
                 signers = keys.signers(program, name)
                 done[name] = sealing.seal(
                     service.ledger, program, name, signers, service.ledger.clock(), recheck=recheck,
-                    progress=ticker.show,
+                    progress=ticker.show, kept=sealed_checkpoints_file(),
                 )  # fmt: skip
     if as_json:
         print_json({name: _summary(one.checkpoint) | {"new": one.events} for name, one in done.items()})
@@ -147,13 +147,14 @@ def sealing_key_list(program: str, log: str, as_json: bool) -> None:
         one = ever.get(text)
         rows.append({
             "verifier_key": text,
+            "line": one.line() if one else text,
             "status": "current" if current[:1] == [text] else "signs too" if text in current else "retired",
             "first_size": one and one.first_size, "first_at": one and one.first_at, "last_size": one and one.last_size,
         })  # fmt: skip
     if as_json:
         print_json(rows)
         return
-    table = [[str(row[name] or "") for name in ("status", "first_size", "last_size", "verifier_key")] for row in rows]
+    table = [[str(row[name] or "") for name in ("status", "first_size", "last_size", "line")] for row in rows]
     print_table(("status", "first size", "last size", "verifier key"), table, (1, 2))
 
 

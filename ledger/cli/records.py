@@ -132,7 +132,7 @@ def _is_there(service: Service, program: str, offer_id: str) -> bool:
 
 @click.group()
 def affiliate() -> None:
-    """Enrol and approve affiliates."""
+    """Enrol affiliates, approve, suspend, reinstate and close them."""
 
 
 @affiliate.command("enrol")
@@ -155,16 +155,62 @@ def affiliate_enrol(affiliate_id: str, program: str, name: str, email: str, appr
     _done(answer, f"affiliate {affiliate_id} is {answer.body['status']}")
 
 
+reason_option = click.option(
+    "--reason", default="", metavar="TEXT", help="Why, kept encrypted with the affiliate's data."
+)
+
+
+def _decide(program: str, affiliate_id: str, decision: str, by: str | None, reason: str = "") -> None:
+    released = 0
+    with open_service() as service:
+        who = meta(by)
+        command = DecideAffiliate(affiliate_id=affiliate_id, decision=decision, reason=reason)
+        answer = service.ledger.execute(program, command, who)
+        if decision == "reinstate":  # all of it, unlike the API, whose caller would not wait so long
+            for progress in service.ledger.release_suspended(program, who, affiliate_id):
+                released = progress.done
+    _done(answer, f"affiliate {affiliate_id} is {answer.body['status']}")
+    if released:
+        click.echo(f"{released:,} commissions that the suspension held are released")
+
+
 @affiliate.command("approve")
 @click.argument("affiliate_id", metavar="ID")
 @program_option
 @operator_option
 def affiliate_approve(affiliate_id: str, program: str, by: str | None) -> None:
     """Let affiliate ID earn from now on."""
-    with open_service() as service:
-        command = DecideAffiliate(affiliate_id=affiliate_id, decision="approve")
-        answer = service.ledger.execute(program, command, meta(by))
-    _done(answer, f"affiliate {affiliate_id} is approved")
+    _decide(program, affiliate_id, "approve", by)
+
+
+@affiliate.command("suspend")
+@click.argument("affiliate_id", metavar="ID")
+@program_option
+@reason_option
+@operator_option
+def affiliate_suspend(affiliate_id: str, program: str, reason: str, by: str | None) -> None:
+    """Hold the commissions of affiliate ID from now on."""
+    _decide(program, affiliate_id, "suspend", by, reason)
+
+
+@affiliate.command("reinstate")
+@click.argument("affiliate_id", metavar="ID")
+@program_option
+@reason_option
+@operator_option
+def affiliate_reinstate(affiliate_id: str, program: str, reason: str, by: str | None) -> None:
+    """End the suspension of affiliate ID, and release what it held. Interrupted, the same command goes on."""
+    _decide(program, affiliate_id, "reinstate", by, reason)
+
+
+@affiliate.command("close")
+@click.argument("affiliate_id", metavar="ID")
+@program_option
+@reason_option
+@operator_option
+def affiliate_close(affiliate_id: str, program: str, reason: str, by: str | None) -> None:
+    """Let affiliate ID earn nothing new, for good. What it is owed stays owed."""
+    _decide(program, affiliate_id, "close", by, reason)
 
 
 @click.group()

@@ -35,6 +35,11 @@ def instant(at: datetime | str | None) -> str:
     return f"{found:%Y-%m-%d %H:%M:%S}"
 
 
+def counted(number: int, noun: str) -> str:
+    """1 movement, 2,000 movements."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 # --- replay ----------------------------------------------------------------------------------------------
 
 
@@ -68,9 +73,13 @@ def replay_verb(
     try:
         with _events(program, directory) as events:
             if other is None:
-                _show_view(views.believed(events, until, affiliate_id), as_json)
+                believed = views.believed(events, until, affiliate_id)
+                _check_position("--until", until, believed)
+                _show_view(believed, as_json)
             else:
                 with comparing.compare(events, until, other, affiliate_id) as difference:
+                    _check_position("--until", until, difference.after)
+                    _check_position("--compare", other, difference.after)
                     _show_difference(difference, as_json)
     except (NotWhole, DoesNotAddUp, NoExport, UnreadableLine) as problem:
         raise click.ClickException(str(problem)) from None
@@ -87,12 +96,23 @@ def _events(program: str | None, directory: Path | None) -> Iterator[Iterator[re
         yield replay.from_database(cur, id_)
 
 
+def _check_position(option: str, asked: int | datetime, newest: View) -> None:
+    """Raises click.BadParameter for a position that the log does not have yet."""
+    if isinstance(asked, int) and asked > newest.position:
+        says = f"there is no position {asked:,}: the log's last is {newest.position:,}"
+        raise click.BadParameter(says, param_hint=option)
+
+
+def _recorded(view: View) -> str:
+    return "nothing was recorded by then" if view.recorded_at is None else f"recorded {instant(view.recorded_at)} UTC"
+
+
 def _show_view(view: View, as_json: bool) -> None:
     if as_json:
         print_json(view)
         return
     of = f", of {view.affiliate_id} alone" if view.affiliate_id else ""
-    click.echo(f"as believed after position {view.position:,}, recorded {instant(view.recorded_at)} UTC{of}")
+    click.echo(f"as believed after position {view.position:,}, {_recorded(view)}{of}")
     _heading("accounts (debits less credits)")
     rows = [(one.account, one.currency, major(one.amount, one.currency)) for one in view.accounts]
     rows += [("sum", currency, major(amount, currency)) for currency, amount in sorted(view.sums.items())]
@@ -144,8 +164,8 @@ def _show_difference(difference: Difference, as_json: bool) -> None:
         click.echo()
         return
     before, after = difference.before, difference.after
-    click.echo(f"from position {before.position:,} ({instant(before.recorded_at)} UTC)")
-    click.echo(f"to position {after.position:,} ({instant(after.recorded_at)} UTC)")
+    click.echo(f"from position {before.position:,} ({_recorded(before)})")
+    click.echo(f"to position {after.position:,} ({_recorded(after)})")
     for moved in difference.accounts():
         _show_account(difference, moved)
     _heading("records that changed")
@@ -175,7 +195,8 @@ def _show_account(difference: Difference, moved: Moved) -> None:
         rows.append((f"{one.position:,}", at, one.topic, one.actor, one.reference or "-", amount))
     print_table(("position", "recorded", "event", "by", "about", "amount"), rows, right=(0, 5))
     _rest(moved.event_count)
-    click.echo(f"{moved.event_count:,} movements add up to {amounts[2]}")
+    adds = "adds" if moved.event_count == 1 else "add"
+    click.echo(f"{counted(moved.event_count, 'movement')} {adds} up to {amounts[2]}")
 
 
 _encode = msgspec.json.encode

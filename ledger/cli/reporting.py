@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import datetime
+from typing import Any
 
 import click
+import msgspec
 
 from ledger.cli.common import Instant, print_json, print_table, program_option
 from ledger.jobplan import load_plan
 from ledger.reports import catalogue
 from ledger.reports.report import Asked, Document, make
 from ledger.service import open_service
+
+WIDTH = 100  # columns of a report's head
+NAME_WIDTH = 24  # of it for the names; a longer one moves its own value only
 
 
 @click.command("report")
@@ -51,14 +57,20 @@ def report_verb(
 
 
 def _print(document: Document) -> None:
-    lines = catalogue.head_lines(document.head)
-    width = max(len(name) for name, _ in lines)
+    lines = catalogue.head_lines(document.head, catalogue.readable)
+    width = min(max(len(name) for name, _ in lines), NAME_WIDTH)
     for name, value in lines:
-        click.echo(f"{name:{width}}  {value}")
+        text, indent = f"{name:{width}}  {value}", " " * (width + 2)
+        click.echo(textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
     click.echo()
     columns = [column for column in document.columns if any(row[column] not in (None, "") for row in document.rows)]
-    rows = [[catalogue.said(row[column]) for column in columns] for row in document.rows]
+    rows = [[_cell(column, row[column]) for column in columns] for row in document.rows]
     print_table([column.replace("_", " ") for column in columns], rows)
+
+
+def _cell(column: str, value: Any) -> str:
+    # what an event says is JSON for machines
+    return catalogue.readable(msgspec.json.decode(value) if column == "says" else value)
 
 
 COMMANDS = (report_verb,)

@@ -21,6 +21,7 @@ from ledger.statement_proofs import statement_proof as pieces_of
 from ledger.store.known import fsync_directory
 
 HOLDS, DOES_NOT, UNREADABLE = 0, 1, 2  # what `verify` exits with
+MOST_SAID = 2_000  # characters of a problem
 
 
 @proof.command("statement")
@@ -64,8 +65,15 @@ def _write(path: Path, pieces: Iterable[bytes]) -> int:
     return size
 
 
+def escaped(text: str) -> str:
+    """One line of text as a terminal may show it: whoever made the file chose its names, and a control character or
+    a line feed in one could overwrite the verdict."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def verify_file(file: Path, keys: Sequence[str] = (), as_json: bool = False) -> int:
-    """Say whether a statement's proof holds. keys: verifier keys of the operator that the reader trusts. Returns HOLDS,
+    """Say whether a statement's proof holds. keys: verifier keys that the reader trusts, of the operator, and of
+    witnesses, which must all have signed. Returns HOLDS, also under a key that only the file names, which is said;
     DOES_NOT or UNREADABLE. Raises click.UsageError for a key that is none."""
     try:
         trusted = [read_verifier_key(key) for key in keys]
@@ -86,9 +94,9 @@ def verify_file(file: Path, keys: Sequence[str] = (), as_json: bool = False) -> 
 
 def _say(file: Path, code: int, verdict: str, why: str, as_json: bool) -> int:
     if as_json:
-        print_json({"holds": False, "readable": code != UNREADABLE, "problem": why})
+        print_json({"holds": False, "readable": code != UNREADABLE, "problem": escaped(why[:MOST_SAID])})
     else:
-        click.echo(f"{file}: {verdict}: {why}", err=True)
+        click.echo(escaped(f"{file}: {verdict}: {why[:MOST_SAID]}"), err=True)
     return code
 
 
@@ -100,6 +108,7 @@ def _document(verdict: Verdict) -> dict[str, object]:
         "hash": verdict.hash,
         "line_count": verdict.line_count,
         "entry_count": verdict.entry_count,
+        "recorded_position": verdict.recorded_position,
         "checkpoint": {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()},
         "key": str(verdict.key),
         "key_was_given": verdict.was_told,
@@ -110,29 +119,37 @@ def _document(verdict: Verdict) -> dict[str, object]:
 def _tell(verdict: Verdict) -> None:
     head, checkpoint = verdict.head, verdict.checkpoint
     late = sum(section["late_count"] for section in head["sections"])
-    click.echo(
-        f"YES: the statement of {head['affiliate_id']} for {head['period']}, version {head['version']}, is what the"
-        f" sealed books of {head['program']} say.\n"
+    yes = "YES"
+    if not verdict.was_told:
+        yes = "YES, IF that key is theirs"
+        _line(f"The checkpoint is signed by {verdict.key},")
+        _line("BUT whose key that is, only the file itself says. Compare it with the operator's, known from elsewhere,")
+        _line("or give that one: --key NAME+HASH+KEY")
+    _line(
+        f"{yes}: the statement of {head['affiliate_id']} for {head['period']}, version {head['version']}, is what the"
+        f" sealed books of {head['program']} say. A later version may exist."
+    )
+    _line(
         f"Its {verdict.line_count:,} lines ({late:,} late) are those and no others that its entries make; all"
-        f" {verdict.entry_count:,} entries that were recorded for {head['affiliate_id']} are in the file."
+        f" {verdict.entry_count:,} entries of {head['affiliate_id']} that were recorded up to position"
+        f" {verdict.recorded_position} are in the file."
     )
     rows = [
-        (one["currency"], bucket.replace("_", " "), *(major(one[e][bucket], one["currency"]) for e in _EDGES))
+        (escaped(one["currency"]), bucket.replace("_", " "), *(major(one[e][bucket], one["currency"]) for e in _EDGES))
         for one in head["sections"]
         for bucket in one["opening"]
         if one["opening"][bucket] or one["closing"][bucket]
     ]
     print_table(("", "", *_EDGES), rows, right=(2, 3))
-    click.echo(f"statement SHA-256 {verdict.hash}")
-    click.echo(f"checkpoint {checkpoint.origin}, {checkpoint.size:,} events, root {checkpoint.root.hex()}")
-    click.echo(f"signed by {verdict.key}")
+    _line(f"statement SHA-256 {verdict.hash}")
+    _line(f"checkpoint {checkpoint.origin}, {checkpoint.size:,} events, root {checkpoint.root.hex()}")
+    _line(f"signed by {verdict.key}")
     for witness in verdict.witnesses:
-        click.echo(f"seen by the witness {witness.name}")
-    if not verdict.was_told:
-        click.echo(
-            "BUT whose key that is, only the file itself says. Compare it with the operator's, known from elsewhere, or"
-            " give that one: --key NAME+HASH+KEY"
-        )
+        _line(f"seen by the witness {witness.name}")
+
+
+def _line(text: str) -> None:
+    click.echo(escaped(text))
 
 
 _EDGES = ("opening", "closing")

@@ -7,13 +7,22 @@ import os
 from pathlib import Path
 
 import click
+import msgspec
 
 from ledger.audit import report as reports
-from ledger.audit.notes import InvalidNote, VerifierKey, read_verifier_key
+from ledger.audit.notes import InvalidNote, VerifierKey
 from ledger.audit.report import VERIFIED
 from ledger.audit.verifying_against import EarlierUnreadable
 from ledger.audit.verifying_directory import Request, verify_directory
-from ledger.audit.verifying_seals import read_keys
+from ledger.audit.verifying_files import read_small
+from ledger.audit.verifying_seals import EndedKey, counting, read_key, read_keys
+
+
+class _Sealed(msgspec.Struct):
+    """As much of a proof as says how long the log was."""
+
+    checkpoint: str
+
 
 _MODE = 0o600  # the report holds figures of the business
 
@@ -74,7 +83,7 @@ def _keys(given: tuple[str, ...], key_file: Path | None) -> list[VerifierKey] | 
     if not given and key_file is None:
         return None
     try:
-        found = [read_verifier_key(one) for one in given]
+        found = [read_key(one) for one in given]
         if key_file is not None:
             found += read_keys(key_file.read_text())
     except (InvalidNote, UnicodeDecodeError, OSError) as problem:
@@ -91,8 +100,20 @@ def _verify_file(path: Path, keys: list[VerifierKey] | None, json_to: str | None
         raise click.UsageError("--json - prints the answer about a statement's proof; it is not written to a file")
     # only now: whoever verifies a directory needs nothing of statements' proofs
     files = importlib.import_module("ledger.cli.statement_proof")
-    code: int = files.verify_file(path, [str(key) for key in keys or ()], json_to is not None)
+    counted = _counting(path, keys) if keys else []
+    if keys and not counted:
+        click.echo("NO: every key that was given ended before the checkpoint of this proof")
+        return 1
+    code: int = files.verify_file(path, [str(key) for key in counted], json_to is not None)
     return code
+
+
+def _counting(path: Path, keys: list[VerifierKey]) -> list[VerifierKey]:
+    """The keys that had not ended before a proof's checkpoint; of a file that is no proof, those without an end."""
+    try:
+        return counting(msgspec.json.decode(read_small(path.resolve()), type=_Sealed).checkpoint, keys)
+    except (InvalidNote, msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError):
+        return [key for key in keys if not isinstance(key, EndedKey)]
 
 
 def _write(target: str, content: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ledger.audit import publishing
-from ledger.audit.witnesses import load_witnesses
+from ledger.audit.witnesses import Cosigner, load_witnesses
 from ledger.cli.common import json_option, print_json, print_table, program_option
 from ledger.service import open_service
 from ledger.store.log import last_position
@@ -48,16 +48,19 @@ def witnesses(program: str, tell: bool, as_json: bool) -> int:
     elif not items:
         click.echo("no witness has been told" if named else "no witnesses: LEDGER_WITNESSES_FILE names none")
     else:
-        print_table(("witness", "log", "events", "cosigned", "told at", ""), [_row(item) for item in items], right=(2,))
+        cosigners = {witness.name for witness in named if isinstance(witness, Cosigner)}
+        rows = [_row(item, item["cosigned"] or item["witness"] in cosigners) for item in items]
+        print_table(("witness", "log", "events", "cosigned", "told at", "state"), rows, right=(2,))
     return 1 if any(one.outcome != "took" for one in told) else 0
 
 
-def _row(item: dict[str, object]) -> tuple[str, ...]:
+def _row(item: dict[str, object], cosigns: object) -> tuple[str, ...]:
     at = item["published_at"]
-    note = item["reason"] or ("behind" if item["behind"] else "" if item["named"] else "no longer named")
+    note = item["reason"] or ("behind" if item["behind"] else "up to date" if item["named"] else "no longer named")
     day = f"{at:%Y-%m-%dT%H:%M:%SZ}" if at else "never"
     size = f"{item['size']:,}"
-    return str(item["witness"]), str(item["log"]), size, "yes" if item["cosigned"] else "no", day, str(note)
+    cosigned = "-" if not cosigns else "yes" if item["cosigned"] else "no"
+    return str(item["witness"]), str(item["log"]), size, cosigned, day, str(note)
 
 
 COMMANDS = (witnesses,)

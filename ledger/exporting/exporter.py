@@ -164,7 +164,8 @@ class _Export:
         """The checkpoint, and how what was exported leads to it."""
         note, size = self._plan.notes[log], self._plan.sizes[log]
         try:
-            keys = [notes.read_verifier_key(line) for line in self._plan.keys.splitlines()]
+            # the newest checkpoint: a retired key, with `until SIZE` behind it, did not sign it
+            keys = [notes.read_verifier_key(line) for line in self._plan.keys.splitlines() if " " not in line]
             checkpoint = notes.open_checkpoint(note, keys)
             with reading(self._ledger, self._program) as (cur, id_):
                 stored = tree.StoredTree(cur, id_, log, checkpoint.size)

@@ -85,7 +85,7 @@ def _fresh_plan(asked: Asked, cur: Rows, id_: UUID) -> Plan:
         if ends[log]:
             sealed[log] = tree.published_note(cur, id_, log, checkpoint)
             of_log = [key for key in tree.sealing_keys(cur, id_, log) if key.first_size <= checkpoint.size]
-            keys += [f"{one.key}\n" for one in of_log]
+            keys += [f"{one.line()}\n" for one in of_log]
     cur.execute("SELECT currency FROM programs WHERE program_id = %s", (id_,))
     row = cur.fetchone()
     assert row is not None

@@ -278,6 +278,13 @@ def entries(cur: Rows, program_id: UUID, affiliate_id: str, after: tuple[int, in
     return [dict(zip(names, row, strict=True)) for row in cur]
 
 
+def has_entry(cur: Rows, program_id: UUID, affiliate_id: str, position: int) -> bool:
+    """Whether a line of the affiliate's stands at a position."""
+    params = {"program_id": program_id, "affiliate_id": affiliate_id, "position": position}
+    row = cur.execute(QUERIES["select_has_entry"], params).fetchone()
+    return bool(row and row[0])
+
+
 def lines_of(cur: Rows, program_id: UUID, positions: Sequence[int]) -> list[dict[str, Any]]:
     """The journal lines that some events made."""
     cur.execute(QUERIES["select_lines_of_positions"], {"program_id": program_id, "positions": list(positions)})

@@ -23,6 +23,12 @@ SELECT account, currency, amount FROM balances
  WHERE program_id = %(program_id)s AND affiliate_id = %(affiliate_id)s
    AND generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
 
+-- name: select_has_entry
+-- Whether an affiliate has an entry at a position.
+SELECT EXISTS (SELECT FROM journal
+        WHERE program_id = %(program_id)s AND position = %(position)s AND affiliate_id = %(affiliate_id)s
+          AND generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books'))
+
 -- name: select_all_balances
 -- What every account holds now.
 SELECT account, currency, amount, affiliate_id FROM balances

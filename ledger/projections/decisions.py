@@ -39,6 +39,7 @@ _KINDS: dict[str, tuple[type[Event], type[Event], type[Event], tuple[str, ...], 
     "tax_rules": (TaxRulesProposed, TaxRulesPublished, TaxRulesRejected, (), "rules_version"),
     "terms": (TermsProposed, TermsPublished, TermsRejected, ("offer_id",), "terms_version"),
 }  # fmt: skip
+KINDS = tuple(_KINDS)
 _KIND_OF = {event: kind for kind, events in _KINDS.items() for event in events[:3]}
 _TOPICS = [*(TOPIC_OF[event] for event in _KIND_OF), TOPIC_OF[DisputeAnswered]]
 

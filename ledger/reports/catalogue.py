@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -44,8 +44,23 @@ def said(value: Any) -> str:
     return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else str(value)
 
 
-def head_lines(head: Head) -> list[tuple[str, str]]:
-    """A report's head, line by line."""
+def readable(value: Any) -> str:
+    """The same for a terminal: of an object its names and values, of a list one element after another."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_nested(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, list):
+        return "; ".join(readable(one) for one in value) or "none"
+    return said(value)
+
+
+def _nested(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"({readable(value)})" if isinstance(value, dict | list) else said(value)
+
+
+def head_lines(head: Head, said: Callable[[Any], str] = said) -> list[tuple[str, str]]:
+    """A report's head, line by line. said: how a value is written."""
     checkpoint = "none: the books were never sealed"
     if head.checkpoint is not None:
         seen = head.checkpoint

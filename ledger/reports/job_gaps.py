@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from ledger.projections import programs
 from ledger.reports.report import QUERIES, Made, Report, Scope
 
 DAYS = 31
+_WHEN_WAITING = [job.name for job in JOBS if job.waiting_since is not None]
 
 
 class _Run(NamedTuple):
@@ -32,7 +34,8 @@ def _make(scope: Scope) -> Made:
     totals: dict[str, Any] = {}
     for job in JOBS:
         interval = scope.plan.interval(scope.program, job)
-        if interval is not None:
+        # a job that runs only when something waits leaves no trace of the times when nothing did
+        if interval is not None and job.waiting_since is None:
             gaps, expected, done = _gaps(job, interval, since, until, runs[job.name])
             rows += gaps
             totals[job.name] = {"due": expected, "done": done, "interval_seconds": int(interval.total_seconds())}
@@ -76,6 +79,7 @@ def _gaps(
 ) -> tuple[list[dict[str, Any]], int, int]:
     """(a row for each stretch of due times without a finished run, how many were due, how many done)."""
     done = {run.due_at for run in runs if run.outcome == "done"}
+    in_order = sorted(done)
     rows: list[dict[str, Any]] = []
     expected = 0
     for due in _due_times(interval, since, until):
@@ -89,7 +93,8 @@ def _gaps(
             rows.append(_row(job.name, "no run", due))
     for row in rows:
         # a job does all that is due by then, so what was missed was done at the next due time that ran
-        row["made_up_at"] = min((one for one in done if one > row["last_due_at"]), default=None)
+        behind = bisect_right(in_order, row["last_due_at"])
+        row["made_up_at"] = in_order[behind] if behind < len(in_order) else None
     return rows, expected, len(done)
 
 
@@ -122,8 +127,10 @@ REPORT = Report(
     rule=(
         f"Due times (whole intervals since {EPOCH:%Y-%m-%d}, by the intervals now in force) of each job that is on,"
         " over when the report was made, without a run that was done: a row for each unbroken stretch, and the next due"
-        " time that was done, which makes up for it. Then every attempt that failed, was stopped, was lost with its"
-        " worker or has not ended. Without from or period: the last `days` days (31 unless said)."
+        " time that was done, which makes up for it. Jobs that run only when something waits"
+        f" ({', '.join(_WHEN_WAITING)}) have no due times to miss. Then, of every job, each attempt that failed, was"
+        " stopped, was lost with its worker or has not ended. Without from or period: the last `days` days (31 unless"
+        " said)."
     ),
     takes=("period", "from", "until", "days"),
     columns=(
@@ -131,4 +138,5 @@ REPORT = Report(
         "finished_at",
     ),
     make=_make,
+    days_are_a_span=True,
 )  # fmt: skip

@@ -53,10 +53,10 @@ def _held(keys: list[AccessKey], who: str, role: str, one: Trail) -> bool:
 REPORT = Report(
     name="maker-checker",
     rule=(
-        "Every adjustment, payout run, payout method, tax rules, retroactive terms and dispute that was decided, from"
-        " the events: proposer and decider, in the order of the log. same_person compares the two names without case,"
-        " dots and dashes; proposer_may_decide and decider_may_propose say whether one of them held a key of the"
-        " other's duty when it was decided."
+        f"What two people do ({', '.join(kind.replace('_', ' ') for kind in decisions.KINDS)}) and was decided, from"
+        " the events: proposer and decider, in the order of the log; terms for the future need one person and are not"
+        " among it. same_person compares the two names without case, dots and dashes; proposer_may_decide and"
+        " decider_may_propose say whether one of them held a key of the other's duty when it was decided."
     ),
     takes=("period", "from", "until"),
     columns=(

@@ -83,13 +83,14 @@ class Made(NamedTuple):
 
 class Report(NamedTuple):
     """A report that can be asked for. rule: how its rows are found; takes: which of period, from, until and days it
-    understands."""
+    understands; days_are_a_span: `days` says when it begins, as a period does."""
 
     name: str
     rule: str
     takes: tuple[str, ...]
     columns: tuple[str, ...]
     make: Callable[[Scope], Made]
+    days_are_a_span: bool = False
 
 
 class CheckpointSeen(Struct):
@@ -161,6 +162,8 @@ def _check(report: Report, asked: Asked) -> None:
             raise InvalidInput(name, f"is not what {report.name} takes: {takes}")
     if asked.period is not None and (asked.since or asked.until):
         raise InvalidInput("period", "goes without from and until")
+    if asked.period is not None and asked.days is not None and report.days_are_a_span:
+        raise InvalidInput("days", "goes without period")
     if asked.since and asked.until and asked.since >= asked.until:
         raise InvalidInput("until", "must be later than from")
     if asked.days is not None and not 0 <= asked.days <= 36_600:

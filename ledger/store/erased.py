@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +21,7 @@ from ledger.store.log import Rows
 from ledger.store.vault import alive_keys, erase_subject
 
 FORMAT = 1
+_ALL = 2_000_000_000  # programs
 
 
 class Erased(Struct, frozen=True):
@@ -74,8 +76,8 @@ def note(path: Path, program: str, found: Mapping[str, Erased]) -> int:
 
 
 def check(conn: Connection, path: Path | None) -> None:
-    """Destroy the key of an erased subject that is alive again, such as one that somebody put back by hand. One
-    statement a program; no file, no objection.
+    """Destroy the key of a subject that is alive again though the file, or the books themselves, say that it was
+    erased, such as one that somebody put back by hand. Two statements a program, and one for its file entries.
 
     Raises StartupRefused where the database does not have the erasure itself: it is older, or another one, and what
     to do about that is a person's to say.
@@ -93,6 +95,21 @@ def check(conn: Connection, path: Path | None) -> None:
                         f" (erased subjects: {path})"
                     )
                 erase_subject(cur, id_, subject)
+    with conn.cursor() as cur:
+        cur.execute("SELECT program_id, program FROM programs ORDER BY program LIMIT %s", (_ALL,))
+        for id_, _ in cur.fetchall():
+            # the file may have been lost with its disk, or never been written
+            for subject in alive_keys(cur, id_, _erased_in_books(cur, id_)):
+                erase_subject(cur, id_, subject)
+
+
+def _erased_in_books(cur: Rows, id_: UUID) -> list[str]:
+    """Every subject whose erasure stands in a program's books; the index book_events_decisions finds them."""
+    cur.execute(
+        "SELECT DISTINCT state::jsonb ->> 'subject' FROM book_events WHERE program_id = %s AND topic = 'SubjectErased'",
+        (id_,),
+    )
+    return [subject for (subject,) in cur]
 
 
 def _leaf_hash(cur: Rows, program: str, position: int) -> str:
