@@ -277,6 +277,8 @@ def main(path, *trusted):
     try:
         with open(path, "rb") as file:
             shown, key, entries, recorded_to = verify(loads(file.read().decode()), trusted)
+    except OSError as problem:
+        sys.exit(plain(f"the file cannot be read: {problem}"))
     except Exception as problem:  # whatever goes wrong, it is not proven
         sys.exit(plain(f"NO: {problem if isinstance(problem, No) else f'the file is malformed: {problem!r}'}"))
     head, was_told = shown["head"], any(read_key(one)[2] == 1 for one in trusted)
@@ -294,4 +296,7 @@ def main(path, *trusted):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        print(__doc__)
+        sys.exit(2)
     main(*sys.argv[1:])

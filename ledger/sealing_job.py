@@ -10,8 +10,9 @@ from uuid import UUID
 
 from ledger.application import CommissionLedger
 from ledger.audit import sealing
-from ledger.audit.keys import has_signing_key, load_signing_keys
+from ledger.audit.keys import FILE_NAME, SigningKeys, SigningKeyWrong, has_signing_key, load_signing_keys
 from ledger.audit.sealing import SealRefused
+from ledger.audit.tree import sealing_keys
 from ledger.desk import Meta
 from ledger.projections import job_runs
 from ledger.service import home_of, sealed_checkpoints_file
@@ -31,9 +32,24 @@ def waiting_since(cur: Rows, program_id: UUID) -> datetime | None:
     return min(since.values(), default=None)
 
 
+def keys_for(ledger: CommissionLedger, program: str) -> SigningKeys | None:
+    """The keys that sign a program's logs; None without a place for any. A key is made only for a program that was
+    never sealed: after a restore, or on another host, a stranger's key would sign and the real one seem retired.
+    Raises SigningKeyWrong."""
+    with ledger.reading(program) as (cur, id_):
+        ever = [str(one.key) for log in TABLES for one in sealing_keys(cur, id_, log)]
+    keys = load_signing_keys(home_of(), os.environ, make=not ever)
+    if keys is None and ever and home_of() is not None:
+        raise SigningKeyWrong(
+            f"the key that signed this program's checkpoints is not here ({ever[-1]}): bring back {FILE_NAME} or set"
+            " LEDGER_SIGNING_KEY_FILE; if it is lost, `ledger sealing-key new` makes another"
+        )
+    return keys
+
+
 def seal(ledger: CommissionLedger, program: str, due_at: datetime, meta: Meta) -> Mapping[str, Any]:
     """Seal both logs up to their ends. A log that must not be sealed does not keep the other one from it."""
-    keys = load_signing_keys(home_of(), os.environ)
+    keys = keys_for(ledger, program)
     if keys is None:
         return NO_KEY
     counts: dict[str, Any] = {}

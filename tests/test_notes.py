@@ -94,7 +94,9 @@ def test_during_a_rotation_whoever_knows_one_of_the_keys_is_content() -> None:
 def test_a_checkpoint_needs_a_key_of_its_own_log() -> None:
     """An unknown key, the key of another log, or a witness's alone say nothing; the message names what is known."""
     note = sign(checkpoint().text(), [signer()])
-    with pytest.raises(InvalidNote, match=r"none of its known keys \(known: ledger.example/shop/books\)"):
+    with pytest.raises(
+        InvalidNote, match=r"none of its known keys \(known: ledger.example/shop/books\+24e3f983; it is signed by"
+    ):
         open_checkpoint(note, [signer(OTHER).key])
     other_log = signer(SEED, "ledger.example/shop/traffic")
     with pytest.raises(InvalidNote, match="none of its known keys"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 from fake_witness import FakeWitness, fake_witness
 from support import PROGRAM, T0, Clock, by, open_ledger, open_shop, owner, sale
 
-from ledger import publishing_job
+from ledger import publishing_job, sealing_job
 from ledger.application import CommissionLedger
 from ledger.audit import publishing, tree
-from ledger.audit.keys import SigningKeys
+from ledger.audit.keys import SigningKeys, SigningKeyWrong
 from ledger.audit.notes import open_checkpoint
 from ledger.audit.publishing import Told, publish
 from ledger.audit.sealing import seal
@@ -127,3 +128,26 @@ def test_the_worker_has_the_job() -> None:
     assert job.on
     assert job.interval == timedelta(minutes=1)
     assert job.waiting_since is publishing_job.waiting_since
+
+
+def test_a_lost_signing_key_is_not_replaced_in_silence(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On first use a key is made; when it is gone, as after a restore without it, nothing is signed by a stranger's:
+    the key that is missing is named."""
+    monkeypatch.setenv("LEDGER_HOME", str(tmp_path))
+    monkeypatch.delenv("LEDGER_SIGNING_KEY", raising=False)
+    with open_ledger(database, Clock()) as ledger:
+        open_shop(ledger)
+        sealing_job.seal(ledger, PROGRAM, T0, by())
+        file = tmp_path / "signing.key"
+        key = file.read_text()
+        with ledger.reading(PROGRAM) as (cur, id_):
+            (known,) = tree.sealing_keys(cur, id_, "books")
+        file.unlink()
+        ledger.execute(PROGRAM, sale("A"), by())
+        with pytest.raises(SigningKeyWrong, match=re.escape(str(known.key))):
+            sealing_job.seal(ledger, PROGRAM, T0, by())
+        assert not file.exists()
+        file.write_text(key)
+        assert sealing_job.seal(ledger, PROGRAM, T0, by())["books"]["new"] == 2

@@ -102,7 +102,7 @@ def test_another_form_a_part_and_an_unsealed_export(exports: Path, capsys: Capsy
 
 
 def test_what_was_kept_from_before_is_compared(exports: Path, tmp_path: Path, capsys: Capsys, books: Books) -> None:
-    """An earlier export and an earlier checkpoint agree; one of a longer log is told; a stranger's is refused."""
+    """An earlier export and an earlier checkpoint agree; one of a longer log is told, and one by another key."""
     (tmp_path / "earlier").write_text(books.history[0])
     against = ["--against", exports / "first", "--against", tmp_path / "earlier", "--against", exports / "parquet"]
     code, told = verify(capsys, exports / "whole", *against)
@@ -113,11 +113,33 @@ def test_what_was_kept_from_before_is_compared(exports: Path, tmp_path: Path, ca
     forked = signed(books.leaves[32:] + b"\0" * 32, 60, OPERATOR)
     for note, expected, first in (
         (longer, 1, f"position {books.size + 1} of books"), (forked, 1, "between positions"), (checkpoint, 0, ""),
-        (signed(books.leaves, 10, Signer(OPERATOR.key.name, b"\x66" * 32)), 2, "--against"),
+        (signed(books.leaves, 10, Signer(OPERATOR.key.name, b"\x66" * 32)), 1, "not_compared"),
     ):  # fmt: skip
         (tmp_path / "kept").write_text(note)
         code, told = verify(capsys, exports / "whole", "--against", tmp_path / "kept")
         assert (code, first in told) == (expected, True), told
+
+
+def test_a_line_that_lies_about_its_place_is_named_by_its_own(
+    exports: Path, tmp_path: Path, capsys: Capsys, books: Books
+) -> None:
+    """A line that says it stands elsewhere, and one that is there twice: the line itself comes first."""
+    segment = tmp_path / "whole" / "books" / f"{1:012}.ndjson"
+    shutil.copytree(exports / "whole", tmp_path / "whole")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    lying = [*lines[:49], lines[49].replace(b'"position":50', b'"position":5'), *lines[50:]]
+    twice = [*lines[:50], lines[49], *lines[50:]]
+    for changed, place in ((lying, 50), (twice, 51)):
+        segment.write_bytes(b"".join(changed))
+        code, told = verify(capsys, tmp_path / "whole")
+        assert code == 1
+        assert f"position {place} of books" in told.partition("FIRST DIFFERENCE")[2].split("expected")[0], told
+
+
+def test_the_key_of_one_log_is_that_of_both(exports: Path, capsys: Capsys) -> None:
+    """An auditor who was told the books' key needs no other: the same key signs both logs."""
+    books_key = KEYS.signers(OPERATOR.key.name.split("/")[-2], "books")[0].key
+    assert verify(capsys, exports / "whole", f"--key={books_key}")[0] == 0
 
 
 def test_wrong_usage_is_told_apart(exports: Path, tmp_path: Path, capsys: Capsys) -> None:

@@ -130,8 +130,18 @@ class Findings:
         return bool(self.counts)
 
     def in_order(self) -> list[Finding]:
-        """Those with an exact position first, by position, then the others with one, then those without."""
-        return sorted(self.kept, key=lambda one: (one.position == 0, not one.exact, one.position))
+        """Those with an exact position first, by position, then the others with one, then those without. A leaf that
+        differs from the signed tree's goes before all: it names a line by its place, others by what lines say of
+        themselves."""
+        return sorted(
+            self.kept,
+            key=lambda one: (
+                one.position == 0,
+                one.kind != "leaf_differs" or not one.exact,
+                not one.exact,
+                one.position,
+            ),
+        )
 
     def first(self) -> Finding | None:
         """The one to be told first."""

@@ -71,14 +71,16 @@ def has_signing_key(home: Path | None, env: Mapping[str, str] | None = None) -> 
     return bool(env.get(KEYS) or env.get(KEY_FILE) or home)
 
 
-def load_signing_keys(home: Path | None, env: Mapping[str, str] | None = None) -> SigningKeys | None:
+def load_signing_keys(
+    home: Path | None, env: Mapping[str, str] | None = None, *, make: bool = True
+) -> SigningKeys | None:
     """The keys in LEDGER_SIGNING_KEY, else in the file LEDGER_SIGNING_KEY_FILE, else in a file in the home that is made
-    on first use (0600); None without any. Raises SigningKeyWrong, OSError."""
+    on first use (0600), unless make is False; None without any. Raises SigningKeyWrong, OSError."""
     env = os.environ if env is None else env
     origin, where, text = load_origin(env), KEYS, env.get(KEYS, "")
     if not text:
         path = key_file(home, env)
-        if path is None:
+        if path is None or not (make or path.exists()):
             return None
         where = str(path)
         text = path.read_text() if env.get(KEY_FILE) else own_key_file(path)

@@ -207,6 +207,10 @@ def open_checkpoint(note: str, keys: Sequence[VerifierKey]) -> Checkpoint:
     checkpoint = read_checkpoint(read.text)
     signed = verified_by(read, keys)
     if not any(key.name == checkpoint.origin and key.algorithm == ED25519 for key in signed):
-        known = ", ".join(sorted({key.name for key in keys})) or "none"
-        raise InvalidNote(f"the checkpoint of {checkpoint.origin} is signed by none of its known keys (known: {known})")
+        known = ", ".join(sorted({f"{key.name}+{key.key_id.hex()}" for key in keys})) or "none"
+        signs = ", ".join(f"{one.name}+{one.key_id.hex()}" for one in read.signatures)
+        raise InvalidNote(
+            f"the checkpoint of {checkpoint.origin} is signed by none of its known keys (known: {known}; it is signed"
+            f" by {signs})"
+        )
     return checkpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 from ledger.audit import directory as names
 from ledger.audit.directory import Manifest, NoExport, read_manifest
 from ledger.audit.findings import Findings
-from ledger.audit.notes import Checkpoint, InvalidNote, VerifierKey
+from ledger.audit.notes import Checkpoint, InvalidNote, VerifierKey, read_checkpoint, read_note
 from ledger.audit.verifying_files import Files, read_small
 from ledger.audit.verifying_hashes import Known, Stored, leaf_hashes
 from ledger.audit.verifying_seals import open_seal, stated
@@ -57,12 +57,17 @@ class Earlier:
         return f"{self._named}: the checkpoint of {checkpoint.origin}, size {checkpoint.size:,}"
 
     def _read_checkpoint(self, keys: Sequence[VerifierKey]) -> None:
-        path = self._named
-        checkpoint = open_seal(read_small(self._path).decode(), keys).checkpoint
-        program, _, log = checkpoint.origin.rpartition("/")
+        path, note = self._named, read_small(self._path).decode()
+        said = read_checkpoint(read_note(note).text)
+        program, _, log = said.origin.rpartition("/")
         if log not in names.LOGS or not program.endswith(f"/{self._program}"):
-            raise EarlierUnreadable(f"{path} is a checkpoint of {checkpoint.origin}, not of a log of {self._program}")
-        self._checkpoints[log] = checkpoint
+            raise EarlierUnreadable(f"{path} is a checkpoint of {said.origin}, not of a log of {self._program}")
+        try:
+            self._checkpoints[log] = open_seal(note, keys).checkpoint
+        except InvalidNote as problem:  # whoever kept it knows another key: the export may be signed by a stranger
+            self._findings.report(
+                "not_compared", log, 0, "the same key under what was kept and under the export", problem, str(path)
+            )
 
     def known(self, log: str, size: int) -> list[Known]:
         """The roots that it knows, up to a size. What it knows of more is compared with the checkpoint of the export,

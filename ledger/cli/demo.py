@@ -9,7 +9,6 @@ from uuid import UUID
 
 import click
 
-from ledger.audit.keys import load_signing_keys
 from ledger.audit.sealing import seal
 from ledger.audit.statement_proof import verify
 from ledger.cli.common import Ticker, major, note, print_table
@@ -20,6 +19,7 @@ from ledger.demo import YEAR, Year, simulate
 from ledger.desk import Meta
 from ledger.domain.access import ROLES
 from ledger.projections import books
+from ledger.sealing_job import keys_for
 from ledger.service import Service, home_of, open_service, sealed_checkpoints_file
 from ledger.statement_proofs import statement_proof
 from ledger.store.known import write_durably
@@ -87,7 +87,7 @@ def _prove(service: Service, program: str, whose: str) -> None:
     """Close the year's months, seal the logs, and let somebody who has only a file and a key check a statement."""
     _heading("Proof")
     home = home_of()
-    keys = load_signing_keys(home)
+    keys = keys_for(service.ledger, program)
     if keys is None or home is None:
         click.echo("no signing key: set LEDGER_SIGNING_KEY, or LEDGER_HOME to a folder where one can be kept")
         return

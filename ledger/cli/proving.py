@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import click
 
+from ledger.application import CommissionLedger
 from ledger.audit import proofs, sealing
 from ledger.audit.keys import KEY_FILE, KEYS, SigningKeys, SigningKeyWrong, add_key, key_file, load_signing_keys
 from ledger.audit.tree import SealedCheckpoint, published_note, sealing_keys
 from ledger.cli.common import Ticker, json_option, note, print_json, print_table, program_option
+from ledger.sealing_job import keys_for
 from ledger.service import home_of, open_service, sealed_checkpoints_file
-from ledger.store.log import TABLES, last_position
+from ledger.store.log import TABLES, Rows, last_position
 
 log_option = click.option(
     "--log", type=click.Choice(list(TABLES)), default="books", show_default=True, help="Which log."
@@ -34,9 +38,9 @@ def seal(program: str, log: str | None, recheck: bool, as_json: bool) -> None:
 
     A log that does not go on from its last checkpoint is refused, and the position is named.
     """
-    keys = _keys()
     done: dict[str, sealing.Sealing] = {}
     with open_service() as service:
+        keys = _keys(service.ledger, program)
         for name in [log] if log else TABLES:
             with Ticker(f"{name}: events sealed") as ticker:
                 signers = keys.signers(program, name)
@@ -61,8 +65,8 @@ def _summary(checkpoint: SealedCheckpoint | None) -> dict[str, object]:
     return {"size": checkpoint.size, "root": checkpoint.root.hex(), "sealed_at": checkpoint.sealed_at}
 
 
-def _keys() -> SigningKeys:
-    keys = load_signing_keys(home_of())
+def _keys(ledger: CommissionLedger, program: str) -> SigningKeys:
+    keys = keys_for(ledger, program)
     if keys is None:
         raise SigningKeyWrong(NO_KEY)
     return keys
@@ -133,15 +137,24 @@ def sealing_key_new(file: Path | None) -> None:
 
 @sealing_key.command("list")
 @program_option
-@log_option
+@click.option("--log", type=click.Choice(list(TABLES)), help="Only this log's; both unless said.")
 @json_option
-def sealing_key_list(program: str, log: str, as_json: bool) -> None:
-    """List a log's verifier keys: those that will sign next, and all that ever signed."""
-    keys = load_signing_keys(home_of())
-    current = [str(signer.key) for signer in keys.signers(program, log)] if keys else []
+def sealing_key_list(program: str, log: str | None, as_json: bool) -> None:
+    """List verifier keys: those that will sign next, and all that ever signed."""
+    keys = load_signing_keys(home_of(), make=False)
     with open_service() as service, service.ledger.reading(program) as (cur, id_):
-        last_position(cur, id_, log)
-        ever = {str(one.key): one for one in sealing_keys(cur, id_, log)}
+        last_position(cur, id_, "books")
+        rows = [row for name in ([log] if log else TABLES) for row in _keys_of(cur, id_, program, name, keys)]
+    if as_json:
+        print_json(rows)
+        return
+    table = [[str(row[name] or "") for name in ("status", "first_size", "last_size", "line")] for row in rows]
+    print_table(("status", "first size", "last size", "verifier key"), table, (1, 2))
+
+
+def _keys_of(cur: Rows, id_: UUID, program: str, log: str, keys: SigningKeys | None) -> list[dict[str, Any]]:
+    current = [str(signer.key) for signer in keys.signers(program, log)] if keys else []
+    ever = {str(one.key): one for one in sealing_keys(cur, id_, log)}
     rows = []
     for text in [*current, *(text for text in ever if text not in current)]:
         one = ever.get(text)
@@ -151,11 +164,7 @@ def sealing_key_list(program: str, log: str, as_json: bool) -> None:
             "status": "current" if current[:1] == [text] else "signs too" if text in current else "retired",
             "first_size": one and one.first_size, "first_at": one and one.first_at, "last_size": one and one.last_size,
         })  # fmt: skip
-    if as_json:
-        print_json(rows)
-        return
-    table = [[str(row[name] or "") for name in ("status", "first_size", "last_size", "line")] for row in rows]
-    print_table(("status", "first size", "last size", "verifier key"), table, (1, 2))
+    return rows
 
 
 COMMANDS = (seal, checkpoint, proof, sealing_key)

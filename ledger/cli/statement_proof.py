@@ -38,13 +38,16 @@ def proof_statement(affiliate: str, period: str, program: str, version: int | No
     try:
         with open_service() as service:
             pieces = pieces_of(service.ledger, program, affiliate, period, version)
+            proven = b"".join(pieces)
+            statement_proof.verify(proven)  # nobody is handed a proof that does not hold
             if file is None:
-                for piece in pieces:
-                    click.echo(piece, nl=False)
+                click.echo(proven, nl=False)
                 return
-            size = _write(file, pieces)
+            size = _write(file, [proven])
     except (StatementDiffers, TreeIncomplete) as problem:
         raise click.ClickException(str(problem)) from None
+    except DoesNotHold as problem:
+        raise click.ClickException(f"the proof does not hold: {problem}; `ledger check` says what is wrong") from None
     note(f"{file}: {size:,} bytes; `ledger verify {file}` checks it")
 
 

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from ledger.audit import report as reports
-from ledger.audit.notes import InvalidNote, VerifierKey
+from ledger.audit.notes import ED25519, InvalidNote, VerifierKey
 from ledger.audit.report import VERIFIED
 from ledger.audit.verifying_against import EarlierUnreadable
 from ledger.audit.verifying_directory import Request, verify_directory
@@ -66,7 +66,7 @@ def verify(
         return _verify_file(path, keys, json_to, bool(against or unsealed or by))
     if by and not by.isprintable():
         raise click.UsageError("--by must be a printable name")
-    asked = Request(path, keys, against, unsealed, by, processes or 0)
+    asked = Request(path, keys and _of_both_logs(keys), against, unsealed, by, processes or 0)
     try:
         report = verify_directory(asked)
     except EarlierUnreadable as problem:
@@ -90,6 +90,19 @@ def _keys(given: tuple[str, ...], key_file: Path | None) -> list[VerifierKey] | 
         raise click.UsageError(f"a key cannot be read: {problem}") from None
     if not found:
         raise click.UsageError(f"--keys: there is no key in {key_file}")
+    return found
+
+
+def _of_both_logs(keys: list[VerifierKey]) -> list[VerifierKey]:
+    """A program's logs are signed with one key under two names: whoever trusts it for one log does for the other,
+    unless they named that one's key themselves."""
+    named = {key.name for key in keys}
+    found = list(keys)
+    for key in keys:
+        program, _, log = key.name.rpartition("/")
+        other = {"books": "traffic", "traffic": "books"}.get(log)
+        if other and key.algorithm == ED25519 and type(key) is VerifierKey and f"{program}/{other}" not in named:
+            found.append(key._replace(name=f"{program}/{other}"))
     return found
 
 
