@@ -69,7 +69,7 @@ def test_progress_shows_on_a_terminal_and_ctrl_c_says_how_to_go_on(tmp_path: Pat
     with owner(database) as conn:  # a machine that is never quicker than the one who presses Ctrl-C
         conn.execute(
             "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
-            " 'BEGIN PERFORM pg_catalog.pg_sleep(0.5); RETURN NULL; END'"
+            " 'BEGIN PERFORM pg_catalog.pg_sleep(1.5); RETURN NULL; END'"
         )
         conn.execute("CREATE TRIGGER slow AFTER INSERT ON book_events EXECUTE FUNCTION wait()")
     process, seen = on_a_terminal(import_line(path), env, b"recorded: ")
