@@ -44,7 +44,14 @@ def many_orders(path: Path) -> Path:
 def on_a_terminal(line: list[str], env: dict[str, str], until: bytes) -> tuple[subprocess.Popen[bytes], bytes]:
     """A verb whose stderr is a terminal, and what it showed there until something appeared."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([*COMMAND, *line], env=env, stdout=subprocess.PIPE, stderr=theirs)
+    process = subprocess.Popen(
+        [*COMMAND, *line],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        # whoever started the tests in the background made them deaf to Ctrl-C, which a terminal does not
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     os.close(theirs)
     seen = b""
     try:
