@@ -66,7 +66,10 @@ def main(argv: Sequence[str]) -> int:
         os.chdir(ROOT)
         # all of them: on several cores at once, each file on one of them
         at_once = str(min(os.cpu_count() or 1, 4))
-        execute([str(python), "-m", "pytest", *(rest or ["-n", at_once, "--dist", "loadfile"])], ROOT)
+        execute(
+            [str(python), "-m", "pytest", *(rest or ["-n", at_once, "--dist", "loadfile", "--no-loadscope-reorder"])],
+            ROOT,
+        )
     # -P: a folder called `ledger` in the caller's directory must not be taken for ours.
     execute([str(python), "-P", "-m", "ledger.cli", verb, *rest], ROOT)
 

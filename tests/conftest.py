@@ -34,6 +34,19 @@ settings.register_profile(
 settings.load_profile("ci")
 
 
+# Files with tests that take long come first, so that at the end both cores are busy with short ones.
+LONG = (
+    "test_bench", "test_import_interrupted", "test_payout_bank", "test_worker", "test_cli_processes", "test_real_year",
+    "test_payout_crashes", "test_crashes", "test_concurrency", "test_state_machine", "test_run", "test_outage",
+    "test_api_fuzz", "test_demo", "test_api_statements", "test_tampering",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order in which both cores take files; within a file it stays as it is."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 def pytest_sessionfinish() -> None:
     """What the service froze (ledger/service.py) is looked at again: DuckDB would call it leaked, behind pytest's last
     line."""
