@@ -27,12 +27,13 @@ from typing import Iterator, NoReturn, Sequence  # noqa: UP035 - must parse on P
 VERBS = """\
 The verbs of the `ledger` command, in short:
 
-  records     program, offer, affiliate, key, postback-secret, payee, tax, erase
+  records     program, offer, plan, goals, affiliate, key, postback-secret, payee, tax, erase
   lists       programs, offers, affiliates, exceptions, breaks, receivables, notices, jobs, periods, statements,
               invoices, decisions
-  books       import, approve-due, attribute-waiting, balances, trial-balance, rebuild, check, export
+  books       import, rates, clicks, approve-due, attribute-waiting, balances, trial-balance, rebuild, check, export,
+              simulate, simulation
   a month     close, reissue, statement, write-statements, payouts, reconcile, break, tax-totals
-  proof       seal, checkpoint, proof, sealing-key, witnesses, verify, replay, timeline, report
+  proof       seal, checkpoint, proof, sealing-key, witnesses, verify, replay, timeline, explain, report
   operating   demo, serve, worker, migrate, backup, restore, known-positions, bank-matched, bench
 """
 

@@ -32,11 +32,14 @@ from api import (
     payout_runs,
     payouts,
     periods,
+    plans,
     postback,
+    rates,
     receivables,
     reports,
     requests,
     restores,
+    simulations,
     startup,
     statement_proofs,
     statements,
@@ -81,6 +84,9 @@ RESOURCES = (
     erasures,
     timelines,
     reports,
+    rates,
+    plans,
+    simulations,
 )
 
 
@@ -111,6 +117,7 @@ def create_app(ledger: CommissionLedger | None = None, config: Mapping[str, Any]
     requests.register(app, log if app.config["LOG_REQUESTS"] else None)
     metrics.register(app)
     app.register_blueprint(operators.blueprint)
+    app.register_blueprint(plans.public)
     api = openapi.make_api(app)
     for resource in RESOURCES:
         api.register_blueprint(resource.blueprint, url_prefix=PREFIX)

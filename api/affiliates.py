@@ -11,9 +11,17 @@ from api import answers, documents, schemas
 from api.access import ADMIN, AFFILIATE
 from api.auth import Caller, operation
 from api.blueprint import Blueprint
+from api.documents import earning
 from api.errors import NO_SUCH_RECORD, Problem
-from ledger import reads
-from ledger.domain.affiliate import PERSONAL_FIELDS, DecideAffiliate, EnrolAffiliate, key
+from ledger import goals, reads
+from ledger.domain.affiliate import (
+    PERSONAL_FIELDS,
+    DecideAffiliate,
+    EnrolAffiliate,
+    GroupAffiliate,
+    RecruitAffiliate,
+    key,
+)
 
 blueprint = Blueprint("affiliates", __name__, description="Partner records.")
 
@@ -45,12 +53,46 @@ def get_affiliate(caller: Caller, affiliate_id: str) -> Response:
         found = look.record(key(affiliate_id))
         if found is None:
             raise Problem(404, NO_SUCH_RECORD)
-        document = {"affiliate_id": affiliate_id, "status": found.state.status, "position": found.position}
+        document = {
+            "affiliate_id": affiliate_id,
+            "status": found.state.status,
+            "group": found.state.group_at(caller.ledger.clock()),
+            "position": found.position,
+        }
+        if caller.role != AFFILIATE:  # who else is in the program is not told to affiliates
+            document["recruiter_id"] = found.state.recruiter_id
         if caller.role in (ADMIN, AFFILIATE):
             stream = key(affiliate_id)
             for field in PERSONAL_FIELDS:
                 document[field] = look.unseal(stream, stream, field, getattr(found.state, field))
     return answers.read(document)
+
+
+@blueprint.route("/affiliates/<slug:affiliate_id>/group", methods=["PUT"])
+@operation("putAffiliateGroup", {201: documents.AffiliateGroup, 200: documents.AffiliateGroup}, writes=True)
+@blueprint.arguments(schemas.GroupBody)
+def put_affiliate_group(caller: Caller, body: dict[str, Any], affiliate_id: str) -> Response:
+    """Put an affiliate into a group, by which plans may pay it otherwise."""
+    return answers.written(caller.execute(GroupAffiliate(affiliate_id=affiliate_id, **body)))
+
+
+@blueprint.route("/affiliates/<slug:affiliate_id>/recruiter", methods=["PUT"])
+@operation("putAffiliateRecruiter", {201: documents.AffiliateRecruiter, 200: documents.AffiliateRecruiter}, writes=True)
+@blueprint.arguments(schemas.RecruiterBody)
+def put_affiliate_recruiter(caller: Caller, body: dict[str, Any], affiliate_id: str) -> Response:
+    """Say who recruited an affiliate, once and for ever."""
+    return answers.written(caller.execute(RecruitAffiliate(affiliate_id=affiliate_id, **body)))
+
+
+@blueprint.route("/affiliates/<slug:affiliate_id>/goals", methods=["GET"])
+@operation("listGoals", {200: earning.Goals})
+def list_goals(caller: Caller, affiliate_id: str) -> Response:
+    """How far an affiliate has come towards each goal that is set now, and what it earned by reaching it."""
+    with reads.reading(caller.ledger, caller.program) as look:
+        found = goals.progress(look, caller.program, affiliate_id, caller.ledger.clock())
+    if found is None:
+        raise Problem(404, NO_SUCH_RECORD)
+    return answers.read({"items": found})
 
 
 def _decides(decision: str) -> Callable[..., Response]:

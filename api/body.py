@@ -14,9 +14,11 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import Problem
+from ledger.domain import plan_check
 from ledger.domain.errors import InvalidInput
 
 JSON_LIMIT = 64 * 1024  # bytes, also of one line of NDJSON
+PLAN_LIMIT = plan_check.TEXT_MAX  # bytes, of a body with a commission plan
 NDJSON_LIMIT = 16 * 1024 * 1024  # bytes
 NDJSON_LINES = 10_000
 DEEPEST = 32
@@ -231,7 +233,7 @@ class StrictParser(FlaskParser):
 
     def load_json(self, req: Any, schema: Any) -> Any:
         """The body as decoded JSON; an object without fields when there is none."""
-        raw = read()
+        raw = read(getattr(schema, "body_limit", JSON_LIMIT))
         if not raw:
             return {}
         if not is_json():

@@ -11,14 +11,17 @@ from api.auth import Caller, operation
 from api.blueprint import Blueprint
 from api.errors import NO_SUCH_RECORD, Problem
 from ledger import reads
-from ledger.domain import affiliate
-from ledger.domain.postings import accounts_of
+from ledger.domain import affiliate, conversion
+from ledger.domain.postings import RULES, accounts_of
+from ledger.domain.topics import TOPIC_OF
 from ledger.projections import books
 from ledger.projections.books import AsOf
 from ledger.store import log
 
 blueprint = Blueprint("books", __name__, description="What is owed, and why.")
 _point_in_time = schemas.PointInTime()
+# whose reference is an order; of other lines it is an adjustment or a payout
+_OF_CONVERSIONS = frozenset(TOPIC_OF[kind] for kind in RULES if kind.__module__ == conversion.__name__)
 
 
 @blueprint.route("/affiliates/<slug:affiliate_id>/balance", methods=["GET"])
@@ -66,6 +69,7 @@ def list_entries(caller: Caller, page: dict[str, Any], affiliate_id: str) -> Res
     bucket_of = {account: bucket for bucket, account in accounts_of(affiliate_id).items()}
     for item in items:
         signed = ((item["debit"], -item["amount"]), (item["credit"], item["amount"]))
+        item["order_id"] = item["reference"] if item["event"] in _OF_CONVERSIONS else None
         item["changes"] = {bucket_of[account]: amount for account, amount in signed if account in bucket_of}
     next_of = lambda item: answers.cursor(item["position"], item["line_no"])  # noqa: E731
     return answers.read(answers.page(items, page["limit"], next_of))

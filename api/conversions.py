@@ -11,7 +11,7 @@ from api.auth import Caller, operation
 from api.blueprint import Blueprint
 from api.errors import NO_SUCH_RECORD, Problem
 from api.inputs import ConversionInput
-from ledger import reads
+from ledger import explanations, reads
 from ledger.domain.lifecycle import DecideConversion
 from ledger.domain.reversal import RecordReversal
 
@@ -66,15 +66,41 @@ def get_conversion(caller: Caller, order_id: str) -> Response:
 @blueprint.route("/affiliates/<slug:affiliate_id>/conversions/<ext:order_id>", methods=["GET"])
 @operation("getCreditedConversion", {200: documents.CreditedConversion})
 def get_credited_conversion(caller: Caller, affiliate_id: str, order_id: str) -> Response:
-    """What a sale brought the affiliate who is credited with it, why, and what became of it since."""
+    """What a sale brought an affiliate who is credited with it, why, and what became of it since."""
     # Looked up first: telling another's story, only to withhold it, would take longer than finding no such order.
-    if reads.credited_affiliate(caller.ledger.pool, caller.program_id, order_id) != affiliate_id:
+    if not reads.is_credited(caller.ledger.pool, caller.program_id, order_id, affiliate_id):
         raise Problem(404, NO_SUCH_RECORD)
     with reads.reading(caller.ledger, caller.program) as look:
-        told = story.tell(look, order_id)
+        told = story.tell(look, order_id, affiliate_id)
     if told is None:
         raise Problem(404, NO_SUCH_RECORD)
     return answers.read(story.for_the_affiliate(told))
+
+
+@blueprint.route("/conversions/<ext:order_id>/explanation", methods=["GET"])
+@operation("explainConversion", {200: documents.Explanation})
+def explain_conversion(caller: Caller, order_id: str) -> Response:
+    """Why each commission on a sale is what it is: who is credited and by which touches, version, rule, tier, caps,
+    exchange rate and rounding, and what became of it; as data and in words."""
+    return _explained(caller, order_id)
+
+
+@blueprint.route("/affiliates/<slug:affiliate_id>/conversions/<ext:order_id>/explanation", methods=["GET"])
+@operation("explainCreditedConversion", {200: documents.Explanation})
+def explain_credited_conversion(caller: Caller, affiliate_id: str, order_id: str) -> Response:
+    """The same for an affiliate who is credited: its own commissions and touches, and nothing of other affiliates."""
+    # looked up first, as in get_credited_conversion()
+    if not reads.is_credited(caller.ledger.pool, caller.program_id, order_id, affiliate_id):
+        raise Problem(404, NO_SUCH_RECORD)
+    return _explained(caller, order_id, affiliate_id)
+
+
+def _explained(caller: Caller, order_id: str, affiliate_id: str = "") -> Response:
+    with reads.reading(caller.ledger, caller.program) as look:
+        found = explanations.explanation_of(look, order_id, affiliate_id)
+    if found is None:
+        raise Problem(404, NO_SUCH_RECORD)
+    return answers.read(found)
 
 
 def _decides(decision: str) -> Any:

@@ -108,6 +108,8 @@ def problem_of(refusal: Refusal) -> Problem:
         errors = None  # the whole body is the file: its message names the place
     elif isinstance(refusal, InvalidInput):
         errors = [at(refusal.field, refusal.message.removeprefix(f"{refusal.field}: "))]
+        if (mistakes := refusal.details.get("mistakes")) is not None:  # of a plan, which has pointers of its own
+            errors = [{"pointer": f"/plan{one['pointer']}", "detail": one["detail"]} for one in mistakes]
     elif isinstance(refusal, DiffersFromOriginal):
         errors = [at(field, "differs from what was recorded") for field in refusal.fields]
     elif isinstance(refusal, KeyReused):

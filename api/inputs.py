@@ -10,7 +10,7 @@ from msgspec import Meta
 from ledger.domain.conversion import Item
 from ledger.domain.event import Instant
 from ledger.domain.ids import AMOUNT_MAX, Amount, ClickId, Currency, ExternalId, SignedAmount, Slug
-from ledger.domain.recording import RecordConversion
+from ledger.domain.recording import RecordSale
 
 Pseudonym = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[^@]*$", description="no e-mail address")]
 
@@ -22,9 +22,10 @@ class ItemInput(Item, frozen=True, forbid_unknown_fields=True):
     quantity: Annotated[int, Meta(ge=-AMOUNT_MAX, le=AMOUNT_MAX)] = 1
     amount: SignedAmount = 0
     category: ExternalId | None = None
+    product: ExternalId | None = None
 
 
-class ConversionInput(RecordConversion, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConversionInput(RecordSale, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A sale. amount: minor units; without currency the program's is meant."""
 
     order_id: ExternalId
@@ -40,3 +41,4 @@ class ConversionInput(RecordConversion, frozen=True, kw_only=True, forbid_unknow
     channel: ExternalId | None = None
     country: ExternalId | None = None
     items: Annotated[list[ItemInput], Meta(max_length=500)] = []  # type: ignore[assignment]
+    visitor_id: Pseudonym | None = None

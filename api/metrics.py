@@ -36,8 +36,11 @@ _FIGURES: LiteralString = (
     "SELECT 'position', log, '', next_position - 1 FROM log_heads WHERE program_id = %(program_id)s"
     " UNION ALL SELECT 'exceptions', type, '', count(*) FROM directory WHERE program_id = %(program_id)s"
     "      AND kind = 'exception' AND status = 'open' GROUP BY type"
-    " UNION ALL SELECT 'queue', status, '', count(*) FROM conversions WHERE program_id = %(program_id)s"
-    "      AND status IN ('pending', 'waiting') GROUP BY status"
+    # an order once, however many commissions on it are pending
+    " UNION ALL SELECT 'queue', c.status, '', count(*) FROM conversions c WHERE c.program_id = %(program_id)s"
+    "      AND c.status IN ('pending', 'waiting') AND (c.share_no = 1 OR NOT EXISTS (SELECT FROM conversions o"
+    "      WHERE o.program_id = %(program_id)s AND o.originator_id = c.originator_id AND o.share_no < c.share_no"
+    "      AND o.status = c.status)) GROUP BY c.status"
     " UNION ALL SELECT 'follower', follower, '', position FROM followers WHERE program_id = %(program_id)s"
 )
 

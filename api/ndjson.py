@@ -19,17 +19,20 @@ Outcome = Answer | Refusal | Problem
 
 
 def record_lines(
-    decoder: StrictDecoder[T], at_once: int, record: Callable[[Sequence[T]], Sequence[Answer | Refusal]]
+    decoder: StrictDecoder[T],
+    at_once: int,
+    record: Callable[[Sequence[T]], Sequence[Answer | Refusal]],
+    most: int = NDJSON_LINES,
 ) -> Response:
     """Read the request's lines, record those that can be read, and answer with a result for each.
 
-    record: commits up to at_once of them. When the database goes away in the middle, the lines before are recorded
-    and said to be, and the rest answer 503. Raises Problem 413, Unavailable.
+    record: commits up to at_once of them; most: how many lines may come. When the database goes away in the middle, the
+    lines before are recorded and said to be, and the rest answer 503. Raises Problem 413, Unavailable.
     """
     results: list[dict[str, Any]] = []
     good: list[T] = []
     places: list[int] = []
-    for number, found in decode_lines(decoder, body.read(NDJSON_LIMIT)):
+    for number, found in decode_lines(decoder, body.read(NDJSON_LIMIT), most):
         if isinstance(found, Problem):
             results.append(answers.line_result(number, found))
         else:
@@ -48,12 +51,12 @@ def record_lines(
     return answers.ndjson(results)
 
 
-def decode_lines(decoder: StrictDecoder[T], raw: bytes) -> Iterator[tuple[int, T | Problem]]:
+def decode_lines(decoder: StrictDecoder[T], raw: bytes, most: int = NDJSON_LINES) -> Iterator[tuple[int, T | Problem]]:
     """(number from 1, the line's struct or the problem with it); empty lines are counted and skipped.
     Raises Problem 413 for too many."""
     count = raw.count(b"\n") + (not raw.endswith(b"\n"))
-    if count > NDJSON_LINES:
-        raise Problem(413, f"The body has more than {NDJSON_LINES} lines.")
+    if count > most:
+        raise Problem(413, f"The body has more than {most} lines.")
     if (together := _all_good(decoder, raw, count)) is not None:
         return enumerate(together, 1)
     return _one_by_one(decoder, raw)

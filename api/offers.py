@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Response
@@ -38,7 +39,7 @@ def list_offers(caller: Caller, page: dict[str, Any]) -> Response:
     with reads.reading(caller.ledger, caller.program) as look:
         found = look.records("offer", answers.after_id(page), page["limit"] + 1)
         trails = decisions.of_records(look.cur, look.program_id, [key(one.record_id) for one in found])
-        items = [_offer(one, trails[key(one.record_id)]) for one in found]
+        items = [_offer(one, trails[key(one.record_id)], _LISTED) for one in found]
     return answers.read(answers.page(items, page["limit"], lambda item: answers.cursor(item["offer_id"])))
 
 
@@ -51,15 +52,18 @@ def get_offer(caller: Caller, offer_id: str) -> Response:
         trails = decisions.of_records(look.cur, look.program_id, [key(offer_id)])
     if found is None:
         raise Problem(404, NO_SUCH_RECORD)
-    return answers.read(_offer(found, trails[key(offer_id)]))
+    return answers.read(_offer(found, trails[key(offer_id)], (*_LISTED, "plan")))
 
 
-def _offer(found: reads.Found, trails: list[Trail]) -> dict[str, Any]:
+_LISTED = ("effective_from", "hold_days", "window_days", "rate_bps", "amount", "currency", "plan_hash")
+
+
+def _offer(found: reads.Found, trails: list[Trail], fields: Sequence[str]) -> dict[str, Any]:
     state: OfferState = found.state
-    terms = [_terms(one, one.version, "in_force") for one in state.terms]
+    terms = [_terms(one, one.version, "in_force", fields) for one in state.terms]
     if state.proposed is not None:
         proposed = state.proposed.terms
-        terms.append(_terms(proposed, proposed.terms_version, "proposed"))
+        terms.append(_terms(proposed, proposed.terms_version, "proposed", fields))
     return {
         "offer_id": state.offer_id,
         "offer_name": state.offer_name,
@@ -69,9 +73,10 @@ def _offer(found: reads.Found, trails: list[Trail]) -> dict[str, Any]:
     }
 
 
-def _terms(terms: Terms | TermsPublished, version: int, status: str) -> dict[str, Any]:
-    fields = ("effective_from", "hold_days", "window_days", "rate_bps", "amount", "currency")
-    said = {field: getattr(terms, field) for field in fields}
+def _terms(terms: Terms | TermsPublished, version: int, status: str, fields: Sequence[str]) -> dict[str, Any]:
+    said = {field: getattr(terms, field) for field in fields if field != "plan"}
+    if "plan" in fields:
+        said["plan"] = terms.document if isinstance(terms, Terms) else terms.plan
     return {"terms_version": version, "status": status, **said}
 
 

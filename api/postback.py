@@ -280,8 +280,7 @@ class Postback:
         return token.offer_id
 
     def _currency_of_program(self) -> str:
-        query = "SELECT currency FROM programs WHERE program_id = %(p)s"
-        rows = reads.fetch(self.ledger.pool, query, {"p": self.program_id})
+        rows = reads.fetch(self.ledger.pool, log.CURRENCY_OF, {"program_id": self.program_id})
         if not rows:
             raise NotFound(f"program {self.program} does not exist")
         return str(rows[0][0])

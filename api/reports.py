@@ -25,6 +25,7 @@ class ReportQuestion(schemas.Strict):
     period = schemas.slug(load_default=None)
     since = schemas.InstantField(data_key="from", load_default=None)
     until = schemas.InstantField(load_default=None)
+    offer = schemas.slug(load_default=None)
     days = fields.Integer(load_default=None, validate=validate.Range(0, 36_600))
     form = fields.String(data_key="format", load_default="json", validate=validate.OneOf(("json", "csv")))
 

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
+from api.body import PLAN_LIMIT
 from ledger.domain import breaks, dispute, erasure
 from ledger.domain.access import ROLES
 from ledger.domain.adjustment import KINDS
+from ledger.domain.affiliate import GROUP_PATTERN
 from ledger.domain.errors import InvalidInput
 from ledger.domain.event import in_utc
 from ledger.domain.ids import AMOUNT_MAX, BIGINT_MAX
@@ -166,6 +168,32 @@ class Reason(Strict):
     reason = text(2000, load_default="")
 
 
+class GroupBody(Strict):
+    """The group ('': none) that the affiliate is in, from now on unless effective_from says later."""
+
+    group = fields.String(
+        required=True,
+        validate=validate.Regexp(
+            GROUP_PATTERN.replace("$", r"\Z"), error="Must be 1-40 characters of a-z 0-9 _ -, or empty for none."
+        ),
+        metadata={"pattern": GROUP_PATTERN},
+    )
+    effective_from = InstantField(load_default=None, allow_none=True)
+
+
+class RecruiterBody(Strict):
+    """The affiliate who brought this one into the program."""
+
+    recruiter_id = slug(required=True)
+
+
+class RatesPage(Page):
+    """Which part of the rates of which pair of currencies."""
+
+    base = currency(required=True)
+    quote = currency(required=True)
+
+
 class OfferBody(Strict):
     """An offer's name and landing page."""
 
@@ -174,8 +202,12 @@ class OfferBody(Strict):
 
 
 class TermsBody(Strict):
-    """Terms: percent, rate_bps, or a flat amount with its currency, per conversion."""
+    """Terms: percent, rate_bps, or a flat amount with its currency, per conversion; or a plan."""
 
+    body_limit = PLAN_LIMIT
+    plan = fields.Dict(
+        keys=fields.String(), load_default=None, metadata={"description": "a commission plan: see GET /plan-schema"}
+    )
     percent = fields.String(
         load_default=None, validate=validate.Length(1, 20), metadata={"description": "such as '10' or '2.9'"}
     )

@@ -58,9 +58,9 @@ def _narrowed(look: reads.Look, affiliate_id: str, asked: dict[str, Any], own: b
     order_id, payout_id = asked["order_id"], asked["payout_id"]
     if order_id is not None:
         order = look.record(conversion.key(order_id))
-        if order is None or order.state.affiliate_id != affiliate_id:
+        if order is None or all(credited != affiliate_id for credited, _ in order.state.commissions):
             raise Problem(404, NO_SUCH_RECORD)
-        entries = timeline.of_conversion(look, order_id)
+        entries = timeline.of_conversion(look, order_id, affiliate_id if own else "")
     else:
         record = look.record(payout.key(payout_id))
         if record is None or record.state.proposed.affiliate_id != affiliate_id:

@@ -1,4 +1,4 @@
-"""Clicks: sent by the merchant's systems, or made by our own tracking links, which answer without the database."""
+"""Clicks and impressions that merchants' systems send, and our tracking links, which answer without the database."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 from flask import Flask, Response, current_app, request
 from msgspec import Meta as Limits
@@ -22,23 +22,26 @@ from api.documents import LineResult, Position
 from api.errors import Problem
 from api.ratelimit import RateLimiter, bucket_of, client_address
 from ledger.application import CommissionLedger
+from ledger.batches import Outcome
 from ledger.clickqueue import ClickQueue
 from ledger.desk import Meta
 from ledger.domain.click import RecordClick
 from ledger.domain.errors import InvalidInput, Refusal
 from ledger.domain.event import Instant
 from ledger.domain.ids import CLICK_ID_MAX, SLUG_PATTERN, check_pseudonym, program_id
+from ledger.domain.impression import RecordImpression
 from ledger.links import Links
 
-blueprint = Blueprint("tracking", __name__, description="Clicks, and the links that make them.")
+blueprint = Blueprint("tracking", __name__, description="Clicks and impressions, and the links that make clicks.")
 
-CLICKS_AT_ONCE = 5_000
+TOUCHES_AT_ONCE = 5_000
 PER_SECOND, BURST = 20.0, 60
 DUPLICATE_SECONDS = 10.0
 MOST_VISITORS = 50_000
 SUBS = ("sub1", "sub2", "sub3", "sub4", "sub5")
 LONGEST_SUB, LONGEST_REFERRER, LONGEST_USER_AGENT = 500, 1000, 500
 CLICK_ID = "click_id"
+T = TypeVar("T")
 QUERY = [
     {"in": "query", "name": name, "required": False, "schema": {"type": "string"}} for name in (*SUBS, "visitor_id")
 ]
@@ -63,7 +66,7 @@ Alias = Annotated[
 Text = Annotated[str, Limits(max_length=2000)]
 
 
-# --- clicks that others made -------------------------------------------------------------------------------
+# --- what others saw and counted -------------------------------------------------------------------------------
 
 
 class ClickInput(RecordClick, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +100,29 @@ class ClickAnswer(Struct):
 _decode = body.StrictDecoder(ClickInput)
 
 
+class ImpressionInput(RecordImpression, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An impression: an offer was seen with an affiliate."""
+
+    affiliate_id: Name
+    offer_id: Name
+    occurred_at: Instant
+    impression_id: Id | None = None
+    customer_id: Alias | None = None
+    visitor_id: Alias | None = None
+    channel: Id | None = None
+    duplicate: bool = False
+
+
+class ImpressionAnswer(Struct):
+    """The impression is recorded."""
+
+    impression_id: str
+    position: Position
+
+
+_decode_impression = body.StrictDecoder(ImpressionInput)
+
+
 @blueprint.route("/clicks", methods=["POST"])
 @operation(
     "recordClicks",
@@ -107,13 +133,32 @@ _decode = body.StrictDecoder(ClickInput)
 )
 def record_clicks(caller: Caller) -> Response:
     """Record a click, or up to 10,000 (NDJSON)."""
+    return _record(_decode, lambda clicks: caller.ledger.record_clicks(caller.program, clicks, caller.meta))
+
+
+@blueprint.route("/impressions", methods=["POST"])
+@operation(
+    "recordImpressions",
+    {200: ImpressionAnswer, 201: ImpressionAnswer},
+    writes=True,
+    streams=LineResult,
+    requestBody=openapi.one_or_many(ImpressionInput),
+)
+def record_impressions(caller: Caller) -> Response:
+    """Record an impression, or up to 10,000 (NDJSON)."""
+    return _record(
+        _decode_impression,
+        lambda impressions: caller.ledger.record_impressions(caller.program, impressions, caller.meta),
+    )
+
+
+def _record(decoder: body.StrictDecoder[T], record: Callable[[Sequence[T]], Sequence[Outcome]]) -> Response:
+    """Record the request's touch, or its many."""
     if request.mimetype == body.NDJSON:
-        return ndjson.record_lines(
-            _decode, CLICKS_AT_ONCE, lambda clicks: caller.ledger.record_clicks(caller.program, clicks, caller.meta)
-        )
+        return ndjson.record_lines(decoder, TOUCHES_AT_ONCE, record)
     if not body.is_json():
         raise body.unsupported("application/json", body.NDJSON)
-    (outcome,) = caller.ledger.record_clicks(caller.program, [_decode(body.read())], caller.meta)
+    (outcome,) = record([decoder(body.read())])
     if isinstance(outcome, Refusal):
         raise outcome
     return answers.written(outcome)

@@ -22,6 +22,9 @@ SUBJECTS = {
     "closing": "benchmarks.closing",
     "sealing": "benchmarks.sealing",
     "verifying": "benchmarks.verifying",
+    "plans": "benchmarks.plans",
+    "attributing": "benchmarks.attributing",
+    "simulating": "benchmarks.simulating",
 }
 RUNS = 5
 

@@ -95,14 +95,15 @@ class World:
             program = self.open_program(f"books-{entries}-{affiliates}", affiliates)
             sales = entries // 2
             for start in range(0, sales, BATCH):
-                self._sell(program, range(start, min(start + BATCH, sales)), affiliates)
+                self.sell(program, range(start, min(start + BATCH, sales)), affiliates)
                 say(f"  {program}: {2 * min(start + BATCH, sales):,} of {entries:,} entries written")
             with psycopg.connect(self.owner_url, autocommit=True) as conn:
                 conn.execute("VACUUM ANALYZE")
             self._books[entries, affiliates] = program
         return self._books[entries, affiliates]
 
-    def _sell(self, program: str, numbers: range, affiliates: int) -> None:
+    def sell(self, program: str, numbers: range, affiliates: int = AFFILIATES) -> None:
+        """Sales of these numbers, of which nine of ten are approved and one is taken back."""
         sales = [
             RecordConversion(
                 order_id=f"order-{n}",

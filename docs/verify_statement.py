@@ -146,6 +146,9 @@ def moves(topic, state):
     back = [(at, "payable", amount), (at, "vat", vat), ("withholding", at, tax)]
     made = {
         "CommissionAccrued": [("commission", "held" if state.get("held") else "pending", amount)],
+        "CommissionRepriced": [
+            ("commission", state.get("bucket"), amount) if amount > 0 else (state.get("bucket"), "commission", -amount)
+        ],
         "ConversionHeld": [("pending", "held", amount)],
         "ConversionReleased": [("held", "pending", amount)],
         "ConversionApproved": [("pending", "payable", amount)],

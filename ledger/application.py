@@ -12,7 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ledger.batches import Committer, Guard, Outcome, ProgramWriter
-from ledger.clicks import ClickWriter
+from ledger.clicks import Clicks
 from ledger.desk import Desk, Meta
 from ledger.domain.access import IssueKey, RevokeKey
 from ledger.domain.affiliate import DecideAffiliate
@@ -20,14 +20,17 @@ from ledger.domain.click import RecordClick
 from ledger.domain.errors import DiffersFromOriginal, NotFound, Refusal, Unavailable
 from ledger.domain.event import Answer, Command, in_utc
 from ledger.domain.ids import check_slug, program_id
+from ledger.domain.impression import RecordImpression
 from ledger.domain.lifecycle import ApproveDue, ReleaseSuspended
 from ledger.domain.program import OpenProgram
 from ledger.domain.recording import AttributeWaiting
+from ledger.impressions import Impressions
 from ledger.projections import conversions
 from ledger.store import log
 from ledger.store.database import Pool
 from ledger.store.log import Rows, UnknownProgram
 from ledger.store.vault import Secrets
+from ledger.traffic import TrafficWriter
 
 KEY_PREFIX = "clk"
 BATCH = 1000
@@ -72,7 +75,7 @@ class CommissionLedger:
         self.pool, self.secrets, self.clock, self.guard = pool, secrets, clock, guard
         self._coalesce = coalesce
         self._lock = threading.Lock()
-        self._writers: dict[str, tuple[ProgramWriter, Committer, ClickWriter]] = {}
+        self._writers: dict[str, tuple[ProgramWriter, Committer, TrafficWriter]] = {}
 
     # --- writing ---------------------------------------------------------------------------------------
 
@@ -109,18 +112,25 @@ class CommissionLedger:
     def record_clicks(self, program: str, clicks: Sequence[RecordClick], meta: Meta) -> list[Outcome]:
         """Clicks, in one commit."""
         try:
-            return self._of(program)[2].record(clicks, meta)
+            return self._of(program)[2].record(Clicks, clicks, meta)
         except UnknownProgram:
             raise NotFound(f"program {program} does not exist") from None
 
-    def _of(self, program: str) -> tuple[ProgramWriter, Committer, ClickWriter]:
+    def record_impressions(self, program: str, impressions: Sequence[RecordImpression], meta: Meta) -> list[Outcome]:
+        """Impressions, in one commit."""
+        try:
+            return self._of(program)[2].record(Impressions, impressions, meta)
+        except UnknownProgram:
+            raise NotFound(f"program {program} does not exist") from None
+
+    def _of(self, program: str) -> tuple[ProgramWriter, Committer, TrafficWriter]:
         found = self._writers.get(program)
         if found is None:
             check_slug("program", program)
             writer = ProgramWriter(self.pool, self.secrets, program, self.clock, self.guard)
-            clicks = ClickWriter(self.pool, self.secrets, program, self.clock)
+            traffic = TrafficWriter(self.pool, self.secrets, program, self.clock)
             with self._lock:
-                found = self._writers.setdefault(program, (writer, Committer(writer, self._coalesce), clicks))
+                found = self._writers.setdefault(program, (writer, Committer(writer, self._coalesce), traffic))
         return found
 
     def decide_affiliate(self, program: str, command: DecideAffiliate, meta: Meta) -> Answer:

@@ -19,6 +19,7 @@ from ledger.desk import Desk, Memory, Meta
 from ledger.domain.errors import Refusal, Unavailable
 from ledger.domain.event import Answer, Command
 from ledger.domain.ids import program_id
+from ledger.domain.view import Needs
 from ledger.store.database import Pool, answering
 from ledger.store.lease import GuardRefused
 from ledger.store.log import Rows, UnknownProgram
@@ -53,6 +54,14 @@ def retryable(error: BaseException) -> bool:
 
 def _size(items: Sequence[Item]) -> int:
     return sum(command.record_count for command, _ in items)
+
+
+def _then(command: Command, desk: Desk) -> Needs | None:
+    return command.needs_then(desk)
+
+
+def _last(command: Command, desk: Desk) -> Needs | None:
+    return command.needs_last(desk)
 
 
 class ProgramWriter:
@@ -120,9 +129,10 @@ class ProgramWriter:
                 self._guard(cur, self.program_id)
             desk = Desk(cur, self.program, self.program_id, self._secrets, self._memory, self._clock())
             desk.load([command.needs() for command, _ in items])
-            more = [need for command, _ in items if (need := command.needs_then(desk)) is not None]
-            if more:
-                desk.load(more)
+            for ask in (_then, _last):
+                more = [need for command, _ in items if (need := ask(command, desk)) is not None]
+                if more:
+                    desk.load(more)
             outcomes = [self._decide(desk, command, meta) for command, meta in items]
             desk.write()
             if also is not None:
@@ -136,7 +146,7 @@ class ProgramWriter:
         except Refusal as refusal:
             return refusal
         if decision.drafts:
-            decision.answer.position = desk.take(decision.drafts, meta, command.name)
+            decision.answer.position = desk.take(decision.drafts, meta, command.name, decision.own)
         return decision.answer
 
 

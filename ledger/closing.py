@@ -22,6 +22,7 @@ from ledger.domain.statement import Buckets, IssueStatement, Section, StatementI
 from ledger.projections import periods, programs
 from ledger.projections.periods import Cut, Totals
 from ledger.statements.document import StatementHead, StatementLine, digest, encoded
+from ledger.store.database import allow_long
 from ledger.store.log import Rows
 
 STATEMENTS_AT_ONCE = 1000
@@ -59,10 +60,10 @@ def issue_statements(ledger: CommissionLedger, program: str, period: str, meta: 
         return
     # Long pieces of work, but finite ones; no connection waits for another's meanwhile.
     with ledger.writing(program) as (cur, id_):
-        cur.execute("SET LOCAL statement_timeout = '2h'")
+        allow_long(cur)
         periods.carry(cur, id_, cut)
     with ledger.reading(program) as (cur, id_):
-        cur.execute("SET LOCAL statement_timeout = '2h'")
+        allow_long(cur)
         done = 0
         batch: list[IssueStatement] = []
         for statement in _statements(cur, id_, program, cut):
@@ -195,7 +196,7 @@ class Tally:
 def _record_trees(ledger: CommissionLedger, program: str, cut: Cut, meta: Meta) -> None:
     """Commit to every affiliate's list of entries up to the cut, before anybody is told that all is issued."""
     with ledger.writing(program) as (cur, id_):
-        cur.execute("SET LOCAL statement_timeout = '2h'")
+        allow_long(cur)
         trees = affiliate_trees.grow(cur, id_, cut)
     ledger.execute(program, RecordAffiliateTrees(trees=trees), meta)
 
@@ -203,7 +204,7 @@ def _record_trees(ledger: CommissionLedger, program: str, cut: Cut, meta: Meta) 
 def _finish(ledger: CommissionLedger, program: str, cut: Cut, meta: Meta) -> Answer:
     """Compare the sum of the statements with the journal's, then state it."""
     with ledger.reading(program) as (cur, id_):
-        cur.execute("SET LOCAL statement_timeout = '2h'")
+        allow_long(cur)
         found = periods.newest_hashes(cur, id_, cut.period, cut.version)
         opening = periods.closing_totals(cur, id_, cut.starts_at) if cut.starts_at is not None else {}
         closing = periods.closing_totals(cur, id_, cut.ends_at)

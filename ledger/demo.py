@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ledger.application import CommissionLedger
 from ledger.batches import Outcome
@@ -124,6 +124,33 @@ _OFFERS = {
     "club": _Offer("Club membership", "GBP", 9_900, _CLUB),
     "us-store": _Offer("US store", "USD", 8_000, _US_STORE),
 }
+# From July on: credit is shared by the touches, better months pay better, and ten sales in a month earn a bonus.
+_BETTER: dict[str, Any] = {
+    "plan": 1,
+    "currency": "GBP",
+    "attribution": {"model": "position_based"},
+    "rules": [
+        {
+            "id": "shoes",
+            "pay": {
+                "tiers": {
+                    "by": "revenue",
+                    "period": "month",
+                    "method": "marginal",
+                    "steps": [
+                        {"from": 0, "rate_bps": 800},
+                        {"from": 50_000, "rate_bps": 1_000},
+                        {"from": 200_000, "rate_bps": 1_200},
+                    ],
+                }
+            },
+        }
+    ],
+    "caps": [
+        {"id": "budget", "level": "offer", "by": "commission", "period": "month", "limit": 250_000, "over": "clamp"}
+    ],
+    "goals": [{"id": "ten-sales", "by": "conversions", "period": "month", "target": 10, "bonus_amount": 2_500}],
+}
 # How a customer came to buy, and how often out of 100.
 _WAYS = {"click": 82, "coupon": 8, "customer": 6, "nobody": 3, "unseen": 0.6, "unknown offer": 0.4}
 
@@ -236,6 +263,7 @@ class _Story:
             click_id={"click": click.click_id, "unseen": f"lost-{number:05}"}.get(way),
             coupon=f"SAVE{draw.randrange(10):02}" if way == "coupon" else None,
             customer_id=f"guest-{number:05}" if way == "nobody" else click.customer_id,
+            visitor_id=None if way == "nobody" else click.visitor_id,
             items=items,
         )
 
@@ -299,7 +327,7 @@ class _Story:
             command = DecideAffiliate(affiliate_id=affiliate_id, decision=decision, reason="after a talk")
             self._send(ADMIN, [command])
         if month == 6:
-            better = PublishTerms(offer_id="shoes", hold_days=30, window_days=30, rate_bps=1000, effective_from=end)
+            better = PublishTerms(offer_id="shoes", hold_days=30, window_days=30, plan=_BETTER, effective_from=end)
             self._send(ADMIN, [better])
 
     def _propose(self, adjustment_id: str, affiliate_id: str, kind: str, amount: int, reason: str) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from ledger import finance_jobs, publishing_job, sealing_job
+from ledger import finance_jobs, paying_clicks, publishing_job, sealing_job, simulation_job
 from ledger.application import CommissionLedger, Progress
 from ledger.audit.sealing import SealRefused
 from ledger.desk import Meta
@@ -97,6 +97,13 @@ def approve_due(ledger: CommissionLedger, program: str, due_at: datetime, meta: 
 JOBS: tuple[Job, ...] = (
     Job("attribute-waiting", timedelta(minutes=10), attribute_waiting),
     Job("approve-due", timedelta(hours=1), approve_due),
+    Job(paying_clicks.NAME, timedelta(hours=1), paying_clicks.pay),
+    Job(
+        simulation_job.NAME,
+        timedelta(seconds=10),
+        simulation_job.work,
+        waiting_since=simulation_job.waiting_since,
+    ),
     Job("resume", timedelta(minutes=10), finance_jobs.resume),
     Job("send-notices", timedelta(minutes=10), finance_jobs.send_notices),
     Job("record-known-positions", timedelta(minutes=10), finance_jobs.record_known_positions),

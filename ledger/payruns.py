@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -29,6 +28,7 @@ from ledger.payouts.orders import FileHeader, Payer, PaymentOrder, payee
 from ledger.projections import payouts, periods, programs
 from ledger.projections.payouts import PayoutRow
 from ledger.store import log
+from ledger.store.database import allow_long
 from ledger.store.log import Rows
 from ledger.store.vault import Vault
 
@@ -103,7 +103,7 @@ def _cut_of(ledger: CommissionLedger, program: str, period: str, as_of: int | No
 def _owed(ledger: CommissionLedger, program: str, currency: str, cut: _Cut) -> list[tuple[str, int]]:
     """(affiliate id, minor units) of everybody who is owed something by a cut."""
     with ledger.reading(program) as (cur, id_):
-        cur.execute("SET LOCAL statement_timeout = '2h'")
+        allow_long(cur)
         return [one for one in periods.owed(cur, id_, currency, cut.position, cut.ends_at) if one[1] > 0]
 
 
@@ -240,14 +240,6 @@ def render(ledger: CommissionLedger, program: str, run_id: str, meta: Meta) -> t
     made = rendered(ledger, program, run_id)
     facts = [FileFacts(name=one.name, sha256=one.sha256, count=one.count, control_sum=one.control_sum) for one in made]
     return ledger.execute(program, RecordFiles(run_id=run_id, files=facts), meta), made
-
-
-def render_to(
-    ledger: CommissionLedger, program: str, run_id: str, directory: Path, meta: Meta
-) -> tuple[Answer, list[Path]]:
-    """The same, written whole or not at all. The event comes first: a file that nobody recorded is not made."""
-    answer, made = render(ledger, program, run_id, meta)
-    return answer, files.write(directory, made)
 
 
 def rendered(ledger: CommissionLedger, program: str, run_id: str) -> list[RenderedFile]:

@@ -27,10 +27,10 @@ from ledger.projections.presented import PeriodFigures
 from ledger.statements.document import StatementHead, StatementLine, digest, encoded
 from ledger.statements.presentation import Presentation
 from ledger.store import log
+from ledger.store.database import allow_long
 from ledger.store.log import Rows
 from ledger.store.vault import Vault
 
-STATEMENT_TIMEOUT = "2h"  # long work, but finite
 MEMORY_MOST = 256 * 1024  # bytes of lines that are kept in memory; more go to a temporary file
 LINES_AT_ONCE = 500  # encoded and decoded together
 _encode = msgspec.json.Encoder().encode
@@ -136,7 +136,7 @@ def read_lines(ledger: CommissionLedger, program: str, found: Found) -> Lines:
 
 def _stored_lines(ledger: CommissionLedger, program: str, found: Found, between: Bounds) -> Iterator[StatementLine]:
     with ledger.reading(program) as (cur, id_):
-        cur.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
+        allow_long(cur)
         yield from periods.lines_of(cur, id_, found.head.affiliate_id, between, found.cut.late_before)
 
 

@@ -111,15 +111,16 @@ def owed(rows: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
 # --- who is credited ---------------------------------------------------------------------------------------
 
 _CREDITED: LiteralString = (
-    "SELECT affiliate_id FROM conversions WHERE program_id = %(program_id)s AND originator_id = %(originator_id)s"
+    "SELECT FROM conversions WHERE program_id = %(program_id)s AND originator_id = %(originator_id)s"
+    " AND affiliate_id = %(affiliate_id)s LIMIT 1"
 )
 
 
-def credited_affiliate(pool: Pool, program_id: UUID, order_id: str) -> str:
-    """Who is credited with an order; '' while nobody is, and for an order that is not there."""
-    params = {"program_id": program_id, "originator_id": stream_id(program_id, conversion.key(order_id))}
-    rows = fetch(pool, _CREDITED, params)
-    return str(rows[0][0]) if rows else ""
+def is_credited(pool: Pool, program_id: UUID, order_id: str, affiliate_id: str) -> bool:
+    """Whether an affiliate has a commission on an order, alone or with others."""
+    originator_id = stream_id(program_id, conversion.key(order_id))
+    params = {"program_id": program_id, "originator_id": originator_id, "affiliate_id": affiliate_id}
+    return bool(fetch(pool, _CREDITED, params))
 
 
 # --- the log -----------------------------------------------------------------------------------------------

@@ -25,10 +25,11 @@ from ledger.audit.tree import SealedCheckpoint, StoredTree, checkpoint_over, pub
 from ledger.domain.errors import WrongState
 from ledger.domain.ids import stream_id
 from ledger.domain.period import KEY, AffiliateTreesRecorded, PeriodClosed, PeriodReissued
-from ledger.presenting import STATEMENT_TIMEOUT, Found, StatementDiffers
+from ledger.presenting import Found, StatementDiffers
 from ledger.projections import periods
 from ledger.statements.document import canonical
 from ledger.store import log
+from ledger.store.database import LONG_STATEMENT_TIMEOUT
 from ledger.store.log import Rows
 
 LOG = "books"
@@ -58,7 +59,7 @@ def statement_proof(
     affiliate_id: str,
     period: str,
     version: int | None = None,
-    timeout: str = STATEMENT_TIMEOUT,
+    timeout: str = LONG_STATEMENT_TIMEOUT,
 ) -> Iterator[bytes]:
     """The proof's file, in pieces, of a version of a statement, the newest unless said. timeout: of each SQL statement,
     as PostgreSQL writes it.

@@ -29,6 +29,7 @@ from ledger.domain import (
     reversal,
     statement,
 )
+from ledger.domain.conversion_state import ConversionState
 from ledger.domain.errors import NotFound
 from ledger.domain.event import Event
 from ledger.domain.ids import stream_id
@@ -106,7 +107,8 @@ class _Read(NamedTuple):
 OWN_TOPICS: frozenset[str] = frozenset(
     {
         "AffiliateEnrolled", "AffiliateApproved", "AffiliateSuspended", "AffiliateReinstated", "AffiliateClosed",
-        "CouponAssigned", "CommissionAccrued", "ConversionHeld", "ConversionReleased", "ConversionApproved",
+        "AffiliateGrouped", "CouponAssigned",
+        "CommissionAccrued", "CommissionRepriced", "ConversionHeld", "ConversionReleased", "ConversionApproved",
         "ConversionRejected", "ConversionReversed", "AdjustmentPosted", "KeyIssued", "KeyRevoked",
         "PayoutMethodProposed", "PayoutMethodApproved", "PayoutMethodRejected", "PayoutMethodWithdrawn",
         "TaxProfileRecorded", "NoticeQueued", "NoticeSent", "DisputeOpened", "DisputeAnswered", "DisputeAccepted",
@@ -151,13 +153,14 @@ def of_affiliate(look: Look, affiliate_id: str, after: Place, limit: int, own: b
 # --- conversions -------------------------------------------------------------------------------------------
 
 
-def of_conversion(look: Look, order_id: str) -> list[Entry]:
+def of_conversion(look: Look, order_id: str, affiliate_id: str = "") -> list[Entry]:
     """Everything about an order: its click, its events and those of its reversals, differences and disputes about it,
     the statements that its lines stand on first and what was issued of them since, and the payouts that were the first
-    to know it was payable (what is paid is a balance: more cannot be said). Empty for an unknown one."""
+    to know it was payable (what is paid is a balance: more cannot be said). Empty for an unknown one. affiliate_id:
+    without what names another one, and what came of it."""
     own = _events(look, [conversion.key(order_id)])
     found = look.record(conversion.key(order_id))
-    state: conversion.ConversionState = found.state if found else conversion.ConversionState()
+    state: ConversionState = found.state if found else ConversionState()
     mentioned = {
         e.body.reversal_id
         for e in own
@@ -168,11 +171,21 @@ def of_conversion(look: Look, order_id: str) -> list[Entry]:
     if not known:
         return []
     known += _clicks(look, own)
+    if affiliate_id:
+        known = [e for e in known if not _is_another(e.body, affiliate_id)]
+    credited = [affiliate_id] if affiliate_id else dict.fromkeys(one for one, _ in state.commissions)
     positions = [one.position for one in known if one.log == "books"]
-    known += _disagreements(look, state.affiliate_id, order_id, positions)
-    known += _statements(look, state.affiliate_id, positions)
+    for one in credited or [""]:
+        known += _disagreements(look, one, order_id, positions)
+        known += _statements(look, one, positions)
     known += _paying(look, positions)
     return _entries(look, _in_order(known))
+
+
+def _is_another(body: Event, affiliate_id: str) -> bool:
+    if isinstance(body, conversion.ConversionAttributed):
+        return True  # names whoever touched the customer
+    return getattr(body, "affiliate_id", None) not in (None, "", affiliate_id)
 
 
 def _clicks(look: Look, own: Iterable[_Read]) -> list[_Read]:

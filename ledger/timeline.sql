@@ -3,13 +3,14 @@
 -- name: select_affiliate
 -- An affiliate's events behind a position: those that name it, and those of its records that do not (what became of a
 -- notice, a break, a dispute, an exception, a key). One index scan, and one probe a record: what is said of state and
--- topic is the index book_events_by_affiliate, letter for letter.
+-- topic is the index book_events_by_affiliate, letter for letter. (ConversionAttributed came later: it lists everybody's
+-- touches, and is no one affiliate's.)
 SELECT position, recorded_at, originator_id, topic, state, actor, key_id, request_id, cause FROM (
        (SELECT position, recorded_at, originator_id, topic, state, actor, key_id, request_id, cause FROM book_events
          WHERE program_id = %(program_id)s
            AND split_part(split_part(state, '"affiliate_id":"', 2), '"', 1) = %(affiliate_id)s
            AND topic NOT IN ('ConversionRecorded', 'ConversionUnattributed', 'ExceptionRaised')
-           AND position > %(after)s AND (%(topics)s::text[] IS NULL OR topic = ANY(%(topics)s))
+           AND topic <> 'ConversionAttributed' AND position > %(after)s AND (%(topics)s::text[] IS NULL OR topic = ANY(%(topics)s))
          ORDER BY position LIMIT %(limit)s)
        UNION
        (SELECT e.position, e.recorded_at, e.originator_id, e.topic, e.state, e.actor, e.key_id, e.request_id, e.cause

@@ -15,11 +15,13 @@ from ledger.domain import (
     bank,
     breaks,
     click,
+    click_tally,
     conversion,
     coupon,
     dispute,
     erasure,
     exceptions,
+    impression,
     invoice_numbers,
     money,
     notice,
@@ -53,13 +55,25 @@ def _accrued(e: conversion.CommissionAccrued) -> str:
     return f"A commission of {owed} on order {e.order_id} was credited to {e.affiliate_id}; it {what_next}."
 
 
+def _attributed(e: conversion.ConversionAttributed) -> str:
+    who = ", ".join(dict.fromkeys(one.touch.affiliate_id for one in e.touches))
+    return f"Order {e.order_id} was attributed ({e.model.replace('_', ' ')}): {who or 'by no touch'}."
+
+
+def _repriced(e: conversion.CommissionRepriced) -> str:
+    cause = {"tier_reached": "a tier was reached", "tier_lost": "a tier was lost"}.get(e.cause, f"of a {e.cause}")
+    owed, moved = _money(e.commission, e.currency), _money(abs(e.amount), e.currency)
+    change = f"{moved} more" if e.amount >= 0 else f"{moved} less"
+    return f"The commission of {e.affiliate_id} on order {e.order_id} is {owed} now, because {cause}: {change} is owed."
+
+
 def _approved(e: conversion.ConversionApproved) -> str:
     how = "by hand" if e.by_hand else "because it matured"
     return f"The commission on order {e.order_id} was approved {how}: {_money(e.amount, e.currency)} is payable."
 
 
 def _reversed(e: conversion.ConversionReversed) -> str:
-    sale, owed = _money(e.sale_amount, e.currency), _money(e.amount, e.currency)
+    sale, owed = _money(e.sale_amount, e.sale_currency or e.currency), _money(e.amount, e.currency)
     return f"{sale} of order {e.order_id} was reversed ({e.reversal_id}), which took back {owed} of the commission."
 
 
@@ -114,10 +128,20 @@ WORDS: dict[type[Event], Callable[[Any], str]] = {
     affiliate.AffiliateSuspended: lambda e: f"{e.affiliate_id} was suspended: commissions are held from now on.",
     affiliate.AffiliateReinstated: lambda e: f"{e.affiliate_id} was reinstated.",
     affiliate.AffiliateClosed: lambda e: f"{e.affiliate_id} was closed: it earns nothing new.",
+    affiliate.AffiliateGrouped: lambda e: (
+        f"{e.affiliate_id} is in {f'the group {e.group}' if e.group else 'no group'} from {_at(e.effective_from)} on."
+    ),
+    affiliate.AffiliateRecruited: lambda e: f"{e.affiliate_id} was recruited by {e.recruiter_id}.",
     coupon.CouponAssigned: lambda e: f"Coupon {e.coupon} credits {e.affiliate_id} on offer {e.offer_id}.",
     click.ClickRecorded: lambda e: f"A click of {e.affiliate_id}'s link to offer {e.offer_id} was recorded.",
+    click_tally.ClicksTallied: lambda e: (
+        f"The clicks up to position {e.until} of the traffic log were counted: {e.click_count} of them are paid for."
+    ),
+    impression.ImpressionRecorded: lambda e: f"Offer {e.offer_id} was seen at {e.affiliate_id}'s.",
     conversion.ConversionRecorded: _sale,
+    conversion.ConversionAttributed: _attributed,
     conversion.CommissionAccrued: _accrued,
+    conversion.CommissionRepriced: _repriced,
     conversion.ConversionUnattributed: lambda e: f"Nobody is credited with order {e.order_id}.",
     conversion.AttributionDeferred: lambda e: (
         f"Order {e.order_id} waits for its click, until {_at(e.until)} at the latest."

@@ -164,6 +164,13 @@ CREATE TABLE public.conversions (
     occurred_at timestamp with time zone NOT NULL,
     due_at timestamp with time zone,
     "position" bigint NOT NULL,
+    share_no smallint NOT NULL,
+    level smallint NOT NULL,
+    commission_currency text NOT NULL,
+    recorded_position bigint,
+    customer_id text,
+    event_id text,
+    channel text,
     CONSTRAINT conversions_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'held'::text, 'approved'::text, 'rejected'::text, 'reversed'::text, 'unattributed'::text, 'waiting'::text])))
 )
 WITH (fillfactor='80');
@@ -377,6 +384,25 @@ CREATE TABLE public.periods (
     CONSTRAINT periods_version_check CHECK ((version >= 1))
 );
 
+CREATE TABLE public.plan_counters (
+    program_id uuid NOT NULL,
+    offer_id text NOT NULL,
+    affiliate_id text NOT NULL,
+    period text NOT NULL,
+    currency text NOT NULL,
+    conversions bigint NOT NULL,
+    revenue bigint NOT NULL,
+    commission bigint NOT NULL,
+    paid_conversions bigint NOT NULL,
+    paid_clicks bigint NOT NULL,
+    reversed_conversions bigint NOT NULL,
+    reversed_revenue bigint NOT NULL,
+    reversed_commission bigint NOT NULL,
+    reversed_paid_conversions bigint NOT NULL,
+    CONSTRAINT plan_counters_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text))
+)
+WITH (fillfactor='70');
+
 CREATE TABLE public.programs (
     program_id uuid NOT NULL,
     program text NOT NULL,
@@ -419,6 +445,41 @@ CREATE TABLE public.sealing_keys (
     CONSTRAINT sealing_keys_log_check CHECK ((log = ANY (ARRAY['books'::text, 'traffic'::text])))
 );
 
+CREATE TABLE public.simulation_lines (
+    program_id uuid NOT NULL,
+    simulation_id text NOT NULL,
+    line_no bigint NOT NULL,
+    order_id text NOT NULL,
+    affiliate_id text NOT NULL,
+    level smallint NOT NULL,
+    was bigint NOT NULL,
+    would bigint NOT NULL,
+    credited_amount bigint NOT NULL,
+    currency text NOT NULL,
+    reason text NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    matures_at timestamp with time zone NOT NULL,
+    outcome text NOT NULL,
+    CONSTRAINT simulation_lines_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text))
+);
+
+CREATE TABLE public.simulations (
+    program_id uuid NOT NULL,
+    simulation_id text NOT NULL,
+    requested_by text NOT NULL,
+    requested_at timestamp with time zone NOT NULL,
+    request text NOT NULL,
+    status text NOT NULL,
+    progress bigint NOT NULL,
+    as_of bigint,
+    report text NOT NULL,
+    line_count bigint NOT NULL,
+    lines_hash text NOT NULL,
+    failure text NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    CONSTRAINT simulations_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'failed'::text, 'proposed'::text, 'approved'::text, 'rejected'::text, 'applying'::text, 'applied'::text])))
+);
+
 CREATE TABLE public.statements (
     program_id uuid NOT NULL,
     affiliate_id text NOT NULL,
@@ -448,11 +509,16 @@ CREATE TABLE public.tiles (
 
 CREATE TABLE public.touches (
     program_id uuid NOT NULL,
-    customer_id text NOT NULL,
+    person text NOT NULL,
     occurred_at timestamp with time zone NOT NULL,
     "position" bigint NOT NULL,
     originator_id uuid NOT NULL,
-    offer_id text NOT NULL
+    kind text NOT NULL,
+    offer_id text NOT NULL,
+    affiliate_id text NOT NULL,
+    channel text,
+    duplicate boolean NOT NULL,
+    CONSTRAINT touches_kind_check CHECK ((kind = ANY (ARRAY['click'::text, 'impression'::text])))
 );
 
 CREATE TABLE public.traffic_events (
@@ -496,7 +562,9 @@ CREATE VIEW reader.conversions WITH (security_barrier='true') AS
     reversed_commission,
     occurred_at,
     due_at,
-    "position"
+    "position",
+    level,
+    commission_currency
    FROM public.conversions c
   WHERE ((program_id = (NULLIF(current_setting('app.program_id'::text, true), ''::text))::uuid) AND (COALESCE(NULLIF(current_setting('app.affiliate_id'::text, true), ''::text), affiliate_id) = affiliate_id));
 
@@ -547,7 +615,7 @@ ALTER TABLE ONLY public.checkpoints
     ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (program_id, log, size);
 
 ALTER TABLE ONLY public.conversions
-    ADD CONSTRAINT conversions_pkey PRIMARY KEY (program_id, originator_id);
+    ADD CONSTRAINT conversions_pkey PRIMARY KEY (program_id, originator_id, share_no);
 
 ALTER TABLE ONLY public.directory
     ADD CONSTRAINT directory_pkey PRIMARY KEY (program_id, kind, record_id);
@@ -594,6 +662,9 @@ ALTER TABLE ONLY public.payouts
 ALTER TABLE ONLY public.periods
     ADD CONSTRAINT periods_pkey PRIMARY KEY (program_id, period, version);
 
+ALTER TABLE ONLY public.plan_counters
+    ADD CONSTRAINT plan_counters_pkey PRIMARY KEY (program_id, offer_id, affiliate_id, period, currency);
+
 ALTER TABLE ONLY public.programs
     ADD CONSTRAINT programs_pkey PRIMARY KEY (program_id);
 
@@ -609,6 +680,12 @@ ALTER TABLE ONLY public.schema_migrations
 ALTER TABLE ONLY public.sealing_keys
     ADD CONSTRAINT sealing_keys_pkey PRIMARY KEY (program_id, log, verifier_key);
 
+ALTER TABLE ONLY public.simulation_lines
+    ADD CONSTRAINT simulation_lines_pkey PRIMARY KEY (program_id, simulation_id, line_no);
+
+ALTER TABLE ONLY public.simulations
+    ADD CONSTRAINT simulations_pkey PRIMARY KEY (program_id, simulation_id);
+
 ALTER TABLE ONLY public.statements
     ADD CONSTRAINT statements_pkey PRIMARY KEY (program_id, affiliate_id, period, version);
 
@@ -616,7 +693,7 @@ ALTER TABLE ONLY public.tiles
     ADD CONSTRAINT tiles_pkey PRIMARY KEY (program_id, log, level, tile_index);
 
 ALTER TABLE ONLY public.touches
-    ADD CONSTRAINT touches_pkey PRIMARY KEY (program_id, customer_id, occurred_at, "position");
+    ADD CONSTRAINT touches_pkey PRIMARY KEY (program_id, person, offer_id, kind, occurred_at, "position");
 
 ALTER TABLE ONLY public.traffic_events
     ADD CONSTRAINT traffic_events_pkey PRIMARY KEY (program_id, originator_id, originator_version);
@@ -633,7 +710,11 @@ CREATE INDEX bank_lines_by_payout ON public.bank_lines USING btree (program_id, 
 
 CREATE INDEX book_events_by_affiliate ON public.book_events USING btree (program_id, split_part(split_part(state, '"affiliate_id":"'::text, 2), '"'::text, 1), "position") WHERE (topic <> ALL (ARRAY['ConversionRecorded'::text, 'ConversionUnattributed'::text, 'ExceptionRaised'::text]));
 
-CREATE INDEX book_events_decisions ON public.book_events USING btree (program_id, "position") WHERE (topic = ANY (ARRAY['AdjustmentPosted'::text, 'AdjustmentRejected'::text, 'DisputeAccepted'::text, 'DisputeRejected'::text, 'ErasureRejected'::text, 'PayoutMethodApproved'::text, 'PayoutMethodRejected'::text, 'PayoutRunApproved'::text, 'PayoutRunRejected'::text, 'SubjectErased'::text, 'TaxRulesPublished'::text, 'TaxRulesRejected'::text, 'TermsPublished'::text, 'TermsRejected'::text]));
+CREATE INDEX book_events_decisions ON public.book_events USING btree (program_id, "position") WHERE (topic = ANY (ARRAY['AdjustmentPosted'::text, 'AdjustmentRejected'::text, 'DisputeAccepted'::text, 'DisputeRejected'::text, 'ErasureRejected'::text, 'PayoutMethodApproved'::text, 'PayoutMethodRejected'::text, 'PayoutRunApproved'::text, 'PayoutRunRejected'::text, 'SimulationApproved'::text, 'SimulationRejected'::text, 'SubjectErased'::text, 'TaxRulesPublished'::text, 'TaxRulesRejected'::text, 'TermsPublished'::text, 'TermsRejected'::text]));
+
+CREATE INDEX conversions_by_affiliate ON public.conversions USING btree (program_id, offer_id, affiliate_id, occurred_at);
+
+CREATE INDEX conversions_by_customer ON public.conversions USING btree (program_id, customer_id, offer_id, occurred_at, recorded_position) WHERE ((customer_id IS NOT NULL) AND (share_no = 1));
 
 CREATE INDEX conversions_due ON public.conversions USING btree (program_id, status, due_at) WHERE (status = ANY (ARRAY['pending'::text, 'waiting'::text]));
 
@@ -662,6 +743,10 @@ CREATE INDEX payouts_by_affiliate ON public.payouts USING btree (program_id, aff
 CREATE INDEX payouts_by_run ON public.payouts USING btree (program_id, run_id, payout_id);
 
 CREATE INDEX payouts_open ON public.payouts USING btree (program_id, status) WHERE (status = ANY (ARRAY['proposed'::text, 'initiated'::text, 'unknown'::text]));
+
+CREATE INDEX simulation_lines_left ON public.simulation_lines USING btree (program_id, simulation_id, line_no) WHERE (outcome = ''::text);
+
+CREATE INDEX simulations_to_do ON public.simulations USING btree (program_id, requested_at, simulation_id) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text, 'applying'::text]));
 
 CREATE INDEX statements_by_period ON public.statements USING btree (program_id, period, version, affiliate_id);
 
@@ -845,6 +930,26 @@ GRANT UPDATE(statement_count) ON TABLE public.periods TO ledger_app;
 
 GRANT UPDATE(line_count) ON TABLE public.periods TO ledger_app;
 
+GRANT SELECT,INSERT ON TABLE public.plan_counters TO ledger_app;
+
+GRANT UPDATE(conversions) ON TABLE public.plan_counters TO ledger_app;
+
+GRANT UPDATE(revenue) ON TABLE public.plan_counters TO ledger_app;
+
+GRANT UPDATE(commission) ON TABLE public.plan_counters TO ledger_app;
+
+GRANT UPDATE(paid_conversions) ON TABLE public.plan_counters TO ledger_app;
+
+GRANT UPDATE(paid_clicks) ON TABLE public.plan_counters TO ledger_app;
+
+GRANT UPDATE(reversed_conversions) ON TABLE public.plan_counters TO ledger_app;
+
+GRANT UPDATE(reversed_revenue) ON TABLE public.plan_counters TO ledger_app;
+
+GRANT UPDATE(reversed_commission) ON TABLE public.plan_counters TO ledger_app;
+
+GRANT UPDATE(reversed_paid_conversions) ON TABLE public.plan_counters TO ledger_app;
+
 GRANT SELECT,INSERT ON TABLE public.programs TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.publications TO ledger_app;
@@ -855,6 +960,28 @@ GRANT SELECT ON TABLE public.schema_migrations TO ledger_app;
 GRANT SELECT ON TABLE public.schema_migrations TO ledger_reader;
 
 GRANT SELECT,INSERT ON TABLE public.sealing_keys TO ledger_app;
+
+GRANT SELECT,INSERT,DELETE ON TABLE public.simulation_lines TO ledger_app;
+
+GRANT UPDATE(outcome) ON TABLE public.simulation_lines TO ledger_app;
+
+GRANT SELECT,INSERT ON TABLE public.simulations TO ledger_app;
+
+GRANT UPDATE(status) ON TABLE public.simulations TO ledger_app;
+
+GRANT UPDATE(progress) ON TABLE public.simulations TO ledger_app;
+
+GRANT UPDATE(as_of) ON TABLE public.simulations TO ledger_app;
+
+GRANT UPDATE(report) ON TABLE public.simulations TO ledger_app;
+
+GRANT UPDATE(line_count) ON TABLE public.simulations TO ledger_app;
+
+GRANT UPDATE(lines_hash) ON TABLE public.simulations TO ledger_app;
+
+GRANT UPDATE(failure) ON TABLE public.simulations TO ledger_app;
+
+GRANT UPDATE(changed_at) ON TABLE public.simulations TO ledger_app;
 
 GRANT SELECT,INSERT ON TABLE public.statements TO ledger_app;
 

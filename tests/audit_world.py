@@ -29,6 +29,7 @@ from ledger.audit.verifying_streams import Buckets
 from ledger.cli import main
 from ledger.domain.affiliate import DecideAffiliate
 from ledger.domain.click import RecordClick
+from ledger.domain.impression import RecordImpression
 from ledger.domain.lifecycle import DecideConversion
 from ledger.domain.recording import RecordConversion
 from ledger.exporting.exporter import export
@@ -46,6 +47,8 @@ def audited_firm(ledger: CommissionLedger, clock: Clock) -> Firm:
     firm.close("2026-04")
     clicks = [RecordClick(click_id=f"k{n}", affiliate_id="ada", offer_id="shoes", occurred_at=T0) for n in range(40)]
     ledger.record_clicks(firm.program, clicks, by())
+    shown = RecordImpression(impression_id="i1", affiliate_id="ada", offer_id="shoes", occurred_at=T0, visitor_id="v1")
+    ledger.record_impressions(firm.program, [shown], by())
     for n in range(0, 40, 7):
         sale = {"order_id": f"by-click-{n}", "offer_id": "shoes", "amount": 990 + n, "currency": "GBP"}
         firm.do(RecordConversion(**sale, click_id=f"k{n}", occurred_at=T0 + timedelta(days=1)))

@@ -9,15 +9,18 @@ from typing import Any, TypeVar
 import pytest
 from support import T0
 
-from ledger.domain import exceptions, postings
+from ledger.domain import conversion_state, counting, exceptions, postings
 from ledger.domain.affiliate import AffiliateApproved, AffiliateEnrolled
 from ledger.domain.click import ClickSeen, ClickToken
+from ledger.domain.counting import Counter, CounterKey
 from ledger.domain.erasure import ERASED, SubjectErased
 from ledger.domain.errors import Refusal
 from ledger.domain.event import BEGINNING, Answer, Command, Event, fold_all
+from ledger.domain.journey import MOST_TOUCHES, JourneyKey, Touch
 from ledger.domain.offer import OfferPublished, TermsPublished
 from ledger.domain.program import ProgramOpened
 from ledger.domain.topics import FOLDS
+from ledger.domain.view import FirstSale
 
 R = TypeVar("R", bound=Refusal)
 E = TypeVar("E", bound=Event)
@@ -34,6 +37,7 @@ class MemoryView:
         self.clicks: dict[str, ClickSeen] = {}
         self.tokens: dict[str, ClickToken] = {}
         self.last_clicks: dict[tuple[str, str], ClickSeen] = {}
+        self.touches: list[tuple[str | None, str | None, str, Touch]] = []  # (customer_id, visitor_id, offer_id, touch)
         self.erased: set[str] = set()
         self.open: list[tuple[str, str]] = []  # what is unsettled, with whomever
         self._commands = 0
@@ -82,6 +86,52 @@ class MemoryView:
     def last_click(self, customer_id: str, offer_id: str, until: datetime) -> ClickSeen | None:
         seen = self.last_clicks.get((customer_id, offer_id))
         return seen if seen is not None and seen.occurred_at <= until else None
+
+    def journey(self, key: JourneyKey) -> list[Touch]:
+        found: list[Touch] = []
+        for kind, since in (("click", key.clicks_since), ("impression", key.impressions_since)):
+            some = [
+                touch
+                for customer_id, visitor_id, offer_id, touch in self.touches
+                if since is not None
+                and since <= touch.occurred_at <= key.until
+                and (offer_id, touch.kind) == (key.offer_id, kind)
+                and (customer_id == key.customer_id is not None or visitor_id == key.visitor_id is not None)
+            ]
+            found += sorted(some, key=lambda t: (t.occurred_at, t.position))[-MOST_TOUCHES:]
+        return sorted(found, key=lambda t: (t.occurred_at, t.position))
+
+    def _sales(self, customer_id: str, offer_id: str, until: datetime, but: str) -> list[FirstSale]:
+        found = []
+        for key in dict.fromkeys(k for k, _, _ in self.log if k.startswith("conversion:")):
+            state = self.state(key)
+            sale = state.recorded
+            if sale is None or sale.amount <= 0 or sale.order_id == but or sale.occurred_at > until:
+                continue
+            if (sale.customer_id, sale.offer_id) == (customer_id, offer_id):
+                found.append(FirstSale(sale.order_id, sale.occurred_at, state.affiliate_id))
+        return sorted(found, key=lambda sale: sale.occurred_at)
+
+    def first_sale(self, customer_id: str, offer_id: str, until: datetime, but: str) -> FirstSale | None:
+        return next(iter(self._sales(customer_id, offer_id, until, but)), None)
+
+    def referrer(self, customer_id: str, offer_id: str, until: datetime, but: str) -> str | None:
+        credited = (sale.affiliate_id for sale in self._sales(customer_id, offer_id, until, but))
+        return next((affiliate_id for affiliate_id in credited if affiliate_id), None)
+
+    def counter(self, key: CounterKey) -> Counter:
+        """Counted anew each time, over the whole log."""
+        found, states = Counter(), {}
+        for stream, event, _ in self.log:
+            if stream.startswith("conversion:"):
+                states[stream] = conversion_state.fold(states.get(stream), event)
+                for one, change in counting.changes(states[stream], event):
+                    if one == key:
+                        found.add(change)
+        return found
+
+    def counted_orders(self, key: CounterKey) -> list[str]:
+        return list(dict.fromkeys(k.partition(":")[2] for k, _, _ in self.log if k.startswith("conversion:")))
 
     def payable(self, affiliate_id: str, currency: str) -> int:
         return -sum(
@@ -132,6 +182,12 @@ class MemoryView:
         self._commands += 1
         self.log += [(key, event, self._commands) for event in events]
 
+    def touched(
+        self, touch: Touch, customer_id: str | None = None, visitor_id: str | None = None, offer_id: str = "shoes"
+    ) -> None:
+        """A click or an impression in the traffic log, of a customer, a visitor or both."""
+        self.touches.append((customer_id, visitor_id, offer_id, touch))
+
     def when(self, command: Command, actor: str = "ana") -> tuple[Answer, list[Event]]:
         """Decide and append. Returns the answer, its position filled in, and the events in order."""
         self.actor = actor
@@ -140,7 +196,9 @@ class MemoryView:
         self.log += [(key, event, self._commands) for key, event in decision.drafts]
         self.erased |= {event.subject for _, event in decision.drafts if isinstance(event, SubjectErased)}
         if decision.drafts:
-            decision.answer.position = len(self.log)
+            before = len(self.log) - len(decision.drafts)
+            own = [at for at, (key, _) in enumerate(decision.drafts, before + 1) if key == decision.own]
+            decision.answer.position = own[-1] if own else len(self.log)
         return decision.answer, [event for _, event in decision.drafts]
 
     def one(self, type_: type[E], command: Command, actor: str = "ana") -> E:

@@ -1,5 +1,5 @@
 """A second opinion on the books, from topics and JSON alone: the auditor's postings (ledger/audit/naive.py), prices,
-payouts and invoices (ledger/audit/naive_rules.py), without the ledger's events and rounding.
+payouts and invoices (ledger/audit/naive_commissions.py, naive_rules.py), without the ledger's events and rounding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from support import PROGRAM, Logged, read_log
 from ledger.application import CommissionLedger
 from ledger.audit import naive
 from ledger.audit.findings import Findings
-from ledger.audit.naive_rules import Invoices, Payout, Payouts, Prices, Terms
+from ledger.audit.naive_commissions import Prices, Terms
+from ledger.audit.naive_rules import Invoices, Payout, Payouts
 from ledger.audit.verifying import Witness, Witnessed
 from ledger.projections import books
 from ledger.store.log import select_rows, stored_line
@@ -61,6 +62,7 @@ def check_prices(log: Iterable[Logged]) -> None:
     for row in log:
         terms.event(row.position, row.topic, row.state)
         prices.event(row.position, row.topic, row.state)
+    prices.end()
     assert not findings, findings.in_order()
 
 

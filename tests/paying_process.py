@@ -25,6 +25,7 @@ from test_concurrency import patiently
 from ledger import banking, closing, payruns
 from ledger.application import CommissionLedger
 from ledger.closing import close_period
+from ledger.payouts import files
 from ledger.store.database import Database
 
 RUN = "2026-01-GBP-paypal-1"
@@ -55,7 +56,8 @@ class Payday(NamedTuple):
     def render(self) -> None:
         """Its files."""
         with self._ledger(42) as ledger:
-            patiently(lambda: payruns.render_to(ledger, PROGRAM, RUN, self.directory, by("ana")))
+            _, made = patiently(lambda: payruns.render(ledger, PROGRAM, RUN, by("ana")))
+            files.write(self.directory, made)
 
     def read_bank(self) -> None:
         """Payments, a return before its payment and one after, a wrong amount, and a stranger's line."""

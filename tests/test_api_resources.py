@@ -137,8 +137,9 @@ def test_the_story_explains_the_commission(world: World) -> None:
     assert accrued["lines"][0]["amount"] == 198
     assert accrued["actor"] == "ingest-holder"
     assert story["explanation"]["sentence"] == (
-        "uk is credited by named affiliate with 1.98 GBP: 10 % of 19.75 GBP rounded half up (version 1 of the terms"
-        " of offer spring); it matures at 2026-01-31T12:00:00+00:00."
+        "uk is credited with the sale of 19.75 GBP as the affiliate that the sale names and earns 1.98 GBP by version 1"
+        " of the terms of offer spring. The terms pay 10 % of 19.75 GBP: 1.975 GBP. Rounded half up, that is 1.98 GBP."
+        " It matures on 2026-01-31 12:00 UTC. On 2026-06-01 00:00 UTC it was held back."
     )
     assert story["explanation"]["steps"] == [{"rule": "affiliate_id", "result": "matched", "affiliate_id": "uk"}]
     assert "Jane" not in str(story)
@@ -213,7 +214,8 @@ def test_terms_that_reach_back_need_two_people(world: World) -> None:
     assert [(t["proposed_by"], t["decided_by"], bool(t["decided_at"])) for t in offer["terms"]] == [
         (None, None, False), ("admin-holder", "finance_checker-holder", True),
     ]  # fmt: skip
-    assert world.call("auditor", "GET", "/offers").json["items"][0]["terms"] == offer["terms"]
+    listed = world.call("auditor", "GET", "/offers").json["items"][0]["terms"]
+    assert [one | {"plan": None} for one in listed] == offer["terms"]
     (decision,) = world.call("auditor", "GET", "/decisions").json["items"]
     assert {name: decision[name] for name in ("kind", "record_id", "version", "decision", "same_person")} == {
         "kind": "terms", "record_id": "spring", "version": 2, "decision": "approved", "same_person": False,
@@ -381,7 +383,7 @@ def test_an_affiliate_sees_why_it_is_credited(world: World) -> None:
     world.call("finance_maker", "POST", "/conversions/mine/hold", {"reason": "a closer look"})
     seen = world.call("affiliate", "GET", "/affiliates/uk/conversions/mine")
     assert seen.status_code == 200
-    assert seen.json["explanation"]["sentence"].startswith("uk is credited by named affiliate with 1.97 GBP")
+    assert seen.json["explanation"]["sentence"].startswith("uk is credited with the sale of 19.70 GBP")
     assert [change["topic"] for change in seen.json["changes"]] == ["CommissionAccrued", "ConversionHeld"]
     assert "finance_maker-holder" not in seen.text
     assert "a closer look" not in seen.text

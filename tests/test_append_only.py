@@ -42,11 +42,24 @@ MAY_UPDATE = {
         "bank_line_id",
         "position",
     },
+    "plan_counters": {
+        "conversions",
+        "revenue",
+        "commission",
+        "paid_conversions",
+        "paid_clicks",
+        "reversed_conversions",
+        "reversed_revenue",
+        "reversed_commission",
+        "reversed_paid_conversions",
+    },
     "job_leases": {"fence", "holder", "taken_at"},
     "job_runs": {"finished_at", "outcome", "detail"},
+    "simulations": {"status", "progress", "as_of", "report", "line_count", "lines_hash", "failure", "changed_at"},
+    "simulation_lines": {"outcome"},
 }
-# Erasing a person is deleting a key; an import clears its own workbench.
-MAY_DELETE = {"subject_keys", "import_lines", "import_invoices"}
+# Erasing a person is deleting a key; an import clears its own workbench, a simulation its lines.
+MAY_DELETE = {"subject_keys", "import_lines", "import_invoices", "simulation_lines"}
 
 
 @pytest.fixture(scope="module")

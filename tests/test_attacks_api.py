@@ -82,7 +82,7 @@ def test_a_link_of_the_longest_names_leads_to_a_credited_sale(long_names: Shop) 
     )
     assert (sold.status_code, sold.json["affiliate_id"], sold.json["commission"]) == (201, LONG_AFFILIATE, 499)
     told: Any = long_names.client.get(f"{long_names.prefix}/conversions/A-1", headers=long_names.bearer("auditor"))
-    evidence = told.json["explanation"]["click"]
+    evidence = told.json["explanation"]["commissions"][0]["credit"]["click"]
     assert (evidence["click_id"], evidence["traffic_position"]) == (click_id, 1)
     sent = {
         "order_id": "A-2", "amount": "49.90", "transaction_id": _follow(long_names),
@@ -138,7 +138,7 @@ def test_an_affiliate_reads_neither_other_affiliates_names_nor_how_many_clicks_t
     assert world.call("ingest", "POST", "/conversions", sold).json["affiliate_id"] == "uk"
     staff = world.call("auditor", "GET", "/conversions/A-1").json["explanation"]
     assert [step.get("affiliate_id") for step in staff["steps"]] == ["fr", "uk"]
-    assert staff["click"]["traffic_position_seen"] == 2
+    assert staff["commissions"][0]["credit"]["click"]["traffic_position_seen"] == 2
     own = world.call("affiliate", "GET", "/affiliates/uk/conversions/A-1")
     shown = own.json["explanation"]
     assert shown["steps"] == [
@@ -146,7 +146,7 @@ def test_an_affiliate_reads_neither_other_affiliates_names_nor_how_many_clicks_t
         {"rule": "last_click", "result": "matched", "affiliate_id": "uk"},
     ]
     assert shown["sentence"].startswith("uk is credited")
-    assert shown["click"]["traffic_position"] == 2
+    assert shown["commissions"][0]["credit"]["click"]["traffic_position"] == 2
     assert '"fr"' not in own.text
     assert "traffic_position_seen" not in own.text
 

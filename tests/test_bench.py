@@ -40,6 +40,8 @@ PROMISED = [
     ("verify: hashing", "sha256sum", 0.5),
     ("verify: an export", "a million events a minute", 1),
     ("memory: verifying", "verifying", 0.8),
+    ("priced by a plan", "flat plan", 0.7),
+    ("journeys", "5,000 a second", 1),
 ]
 
 

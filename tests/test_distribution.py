@@ -33,7 +33,7 @@ from support import (
 )
 from test_api_resources import app, world  # noqa: F401
 
-from ledger import payruns
+from ledger import goals, payruns, reads
 from ledger.application import CommissionLedger
 from ledger.closing import close_period, reissue_period
 from ledger.domain.adjustment import DecideAdjustment, ProposeAdjustment
@@ -42,11 +42,18 @@ from ledger.domain.bank import RecordBankLine
 from ledger.domain.click import RecordClick
 from ledger.domain.coupon import AssignCoupon
 from ledger.domain.event import Command
+from ledger.domain.impression import RecordImpression
+from ledger.domain.journey import JourneyKey
 from ledger.domain.lifecycle import DecideConversion
+from ledger.domain.offer import PublishOffer, PublishTerms
 from ledger.domain.proposing import DecideRun
 from ledger.domain.resolution import RaiseException, ResolveException
-from ledger.projections import books, breaks, directory, payouts, periods, receivables
+from ledger.jobplan import JobPlan
+from ledger.paying_clicks import pay_clicks
+from ledger.projections import books, breaks, directory, payouts, periods, receivables, touches
 from ledger.projections.rebuild import rebuild
+from ledger.reports import catalogue
+from ledger.reports.report import Asked, make
 from ledger.store import log
 from ledger.store.database import Database
 from ledger.store.recorders import FollowerRecorder, LogRecorder, ProgramLog
@@ -65,6 +72,8 @@ def sell(ledger: CommissionLedger, clock: Clock) -> None:
     ledger.record_clicks(PROGRAM, [click], by())
     many = [RecordClick(affiliate_id="bob", offer_id="shoes", occurred_at=T0, customer_id=f"c{n}") for n in range(60)]
     ledger.record_clicks(PROGRAM, many, by())
+    shown = RecordImpression(affiliate_id="bob", offer_id="shoes", occurred_at=T0, customer_id="c", visitor_id="v")
+    ledger.record_impressions(PROGRAM, [shown], by())
     commands: list[Command] = [
         AssignCoupon(coupon="TEN", affiliate_id="bob", offer_id="shoes"),
         sale("A", 1970),
@@ -90,6 +99,7 @@ def sell(ledger: CommissionLedger, clock: Clock) -> None:
     ledger.execute_many(PROGRAM, [sale(f"M{n}", 100 + n, ("ada", "bob")[n % 2]) for n in range(60)], by())
     ledger.execute_many(PROGRAM, [sale(f"M{n}", 100 + n, ("ada", "bob")[n % 2]) for n in range(60)], by())
     ledger.execute_many(PROGRAM, [refund(f"m{n}", f"M{n}") for n in range(60)], by())
+    sell_clicks(ledger)
     clock.advance(days=90)
     list(ledger.attribute_waiting(PROGRAM, clock.now, by("job")))
     list(ledger.approve_due(PROGRAM, clock.now, by("job")))
@@ -97,6 +107,20 @@ def sell(ledger: CommissionLedger, clock: Clock) -> None:
         PROGRAM, role="auditor", holder="eve", holder_kind="person", expires_at=T0 + timedelta(days=999), meta=by()
     )
     ledger.revoke_key(PROGRAM, key.key_id, by())
+
+
+def sell_clicks(ledger: CommissionLedger) -> None:
+    """Clicks that a plan pays for, and the goal that they reach."""
+    plan = {
+        "plan": 1,
+        "currency": "GBP",
+        "rules": [{"id": "click", "pay": {"amount_per_click": 5}}],
+        "goals": [{"id": "one", "by": "conversions", "period": "month", "target": 1, "bonus_amount": 100}],
+    }
+    ledger.execute(PROGRAM, PublishOffer(offer_id="ads"), by())
+    ledger.execute(PROGRAM, PublishTerms(offer_id="ads", hold_days=30, window_days=30, plan=plan), by())
+    ledger.record_clicks(PROGRAM, [RecordClick(affiliate_id="bob", offer_id="ads", occurred_at=T0)] * 3, by())
+    assert [step.done for step in pay_clicks(ledger, PROGRAM, ledger.clock(), by("job"))] == [3]
 
 
 def close_and_pay(ledger: CommissionLedger, clock: Clock) -> None:
@@ -146,6 +170,14 @@ def read(ledger: CommissionLedger, clock: Clock) -> None:
         directory.page(cur, id_, "affiliate", after="a")
         directory.counts(cur, id_, "exception")
         log.select_rows(cur, id_, "traffic", 0, 10)
+        journey = JourneyKey("c", "v", "shoes", T0, T0, clock.now)
+        assert len(touches.journeys(cur, id_, [journey])[journey]) == 2
+    with reads.reading(ledger, PROGRAM) as look:
+        found = goals.progress(look, PROGRAM, "bob", T0)
+        assert found is not None
+        assert found[0].bonus is not None
+    totals = make(ledger, PROGRAM, catalogue.find("channels"), Asked(), JobPlan()).head.control_totals
+    assert totals["clicks"] == 64
     program_log = ProgramLog(ledger.pool, program_id(PROGRAM))
     LogRecorder(program_log).select_notifications(1, 10)
     FollowerRecorder(program_log).max_tracking_id("statements")
@@ -155,9 +187,9 @@ def read(ledger: CommissionLedger, clock: Clock) -> None:
 
 
 PER_PROGRAM = re.compile(
-    r"\b(programs|log_heads|\w+_events|journal|balances|conversions|directory|touches|followers|api_keys|subject_keys"
+    r"\b(programs|log_heads|\w+_events|journal|balances|conversions|directory|touches|plan_counters|followers|api_keys|subject_keys"
     r"|import_\w+|job_\w+|periods|carried_lines|statements|payouts|payout_runs|bank_lines|tiles|checkpoints"
-    r"|sealing_keys|retired_keys|publications|affiliate_trees|reader\.\w+)\b"
+    r"|sealing_keys|retired_keys|publications|affiliate_trees|simulations|simulation_lines|reader\.\w+)\b"
 )
 # What an engine distributed by program_id would refuse, or answer differently from one machine.
 FORBIDDEN = re.compile(

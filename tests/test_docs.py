@@ -32,6 +32,8 @@ from api import schemas
 from api.access import ACCESS
 from benchmarks import run as bench
 from ledger.cli import cli
+from ledger.domain.click import RecordClick
+from ledger.domain.impression import RecordImpression
 from ledger.domain.recording import RecordConversion
 from ledger.store.embedded import EmbeddedServer
 
@@ -220,7 +222,8 @@ def test_bodies_shown_are_accepted(name: str) -> None:
     """The JSON bodies that a page shows name only fields that there are."""
     fields = {field for kind in vars(schemas).values() if isinstance(kind, type) and issubclass(kind, schemas.Strict)
               for field in kind().fields}  # fmt: skip
-    fields |= set(RecordConversion.__struct_fields__) | {"click_id", "customer_id", "offer_id", "affiliate_id"}
+    for command in (RecordConversion, RecordClick, RecordImpression):
+        fields |= set(command.__struct_fields__)
     page = page_of_docs(name)
     shown = [code for code in (*block_lines(page), *inline_code(page)) if re.match(r'\{"[a-z_]+": ', code)]
     assert shown

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from memory_view import MemoryView, balances, shop, terms
 from support import T0, refund, sale
 
-from ledger.domain import conversion, exceptions
+from ledger.domain import conversion_state, exceptions
 from ledger.domain.adjustment import AdjustmentPosted
 from ledger.domain.affiliate import (
     AffiliateApproved,
@@ -225,4 +225,4 @@ def test_history_that_todays_rules_would_refuse_still_counts() -> None:
     assert view.balances()["liability:eve:pending"] == 50
     assert view.when(refund("r1", "A", 1))[0].outcome == "exception"
     odd = ConversionRecorded(order_id="B", offer_id="gone", amount=10**14, currency="XXX", occurred_at=T0)
-    assert conversion.fold(None, odd).recorded == odd
+    assert conversion_state.fold(None, odd).recorded == odd

@@ -144,13 +144,14 @@ def test_a_job_runs_once_a_due_time_and_its_history_says_what_it_did(
     assert {run.job: (run.due_at, run.detail) for run in office.runs()} == {
         "attribute-waiting": (tenth_minute, {"decided": 0}),
         "approve-due": (hour, {"approved": 1}),
+        "pay-clicks": (hour, {"clicks": 0}),
         "resume": (tenth_minute, {"periods": 0, "proposals": 0, "initiations": 0}),
         "send-notices": (tenth_minute, {"sent": 0, "mail_server": "none"}),
         "record-known-positions": (tenth_minute, {"recorded": 1}),
         "remind-open-breaks": (midnight, {"open": 0, "older_than_7_days": 0, "mailed": 0}),
         "seal": (midnight.replace(hour=12, minute=34, second=50), {"books": {"size": events, "new": events}}),
     }
-    assert len(office.runs()) == 7
+    assert len(office.runs()) == 8
     assert office.program in (tmp_path / "known.json").read_text()
     assert {(run.attempt, run.worker, run.outcome) for run in office.runs()} == {(1, "ann", "done")}
     with office.ledger.reading(office.program) as (cur, id_):

@@ -23,6 +23,7 @@ from ledger.journals.accounts import KEYS, Accounts, read_mapping
 from ledger.journals.common import JournalDiffers
 from ledger.journals.scope import Mark, Scope
 from ledger.store.database import Database
+from ledger.store.durable import write_pieces
 
 __all__ = ["ledger"]  # the fixture
 
@@ -129,7 +130,7 @@ def test_lines_that_are_not_what_was_counted_are_refused(
             pytest.raises(JournalDiffers, match="account expense:commission in GBP: the database say 200 minor units"),
             writing.open_journal(core, PROGRAM, writing.Asked("csv")) as made,
         ):
-            writing.write_file(tmp_path / "x", made.pieces)
+            write_pieces(tmp_path / "x", made.pieces)
     assert list(tmp_path.iterdir()) == []
 
 

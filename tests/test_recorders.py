@@ -14,7 +14,7 @@ from eventsourcing.application import AggregateNotFoundError, Repository
 from eventsourcing.persistence import AggregateRecorder, ApplicationRecorder, EventStore, StoredEvent, TrackingRecorder
 from support import PROGRAM, by, open_ledger, open_shop, program_id, refund, sale, topics
 
-from ledger.domain import conversion
+from ledger.domain import conversion_state
 from ledger.domain.event import Event, fold_all
 from ledger.domain.ids import stream_id
 from ledger.domain.topics import EVENT_OF
@@ -85,7 +85,7 @@ class TestFollowerRecorder(Ours, theirs.TrackingRecorderTestCase):
 
 def project(initial: Any, events: Iterable[Any]) -> Any:
     """The library's kind of projector, from our fold: ConversionState, or None for no events."""
-    return fold_all(conversion.fold, (event.body for event in events), initial)
+    return fold_all(conversion_state.fold, (event.body for event in events), initial)
 
 
 def test_a_stream_is_folded_through_the_librarys_repository(database: Database) -> None:

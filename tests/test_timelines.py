@@ -289,14 +289,17 @@ def test_a_timeline_needs_one_connection_at_a_time(world: World, monkeypatch: py
 def test_of_every_event_it_is_decided_whether_an_affiliate_sees_it() -> None:
     """A new event stands in timeline.OWN_TOPICS, or here."""
     not_shown = {
-        "AdjustmentProposed", "AdjustmentRejected", "AffiliateTreesRecorded", "AttributionDeferred", "BankFeeBooked",
+        "AdjustmentProposed", "AdjustmentRejected", "AffiliateRecruited", "AffiliateTreesRecorded",
+        "AttributionDeferred", "BankFeeBooked", "RateRecorded",
         "BankLineRecorded", "BankMatched", "BankStatementImported", "BooksRestored", "BreakAssigned", "BreakChanged",
-        "BreakOpened", "BreakReopened", "BreakResolved", "ClickRecorded", "ConversionRecorded",
-        "ConversionUnattributed", "CreditNoteIssued", "ErasureProposed", "ErasureRejected", "ExceptionRaised",
-        "ExceptionResolved", "InvoiceNumbersTaken", "NoticeFailed", "OfferPublished", "PayingAccountSet",
+        "BreakOpened", "BreakReopened", "BreakResolved", "ClickRecorded", "ClicksTallied", "ConversionAttributed",
+        "ConversionRecorded", "ConversionUnattributed", "CreditNoteIssued", "ErasureProposed", "ErasureRejected",
+        "ExceptionRaised", "ExceptionResolved", "ImpressionRecorded", "InvoiceNumbersTaken", "NoticeFailed",
+        "OfferPublished", "PayingAccountSet",
         "PayoutConfirmed", "PayoutFilesRendered", "PayoutRunApproved", "PayoutRunBegun", "PayoutRunEmpty",
         "PayoutRunInitiated", "PayoutRunInitiationBegun", "PayoutRunProposed", "PayoutRunRejected", "PayoutsLeftOut",
-        "PeriodClosed", "PeriodReissued", "ProgramOpened", "ReversalDeferred", "ReversalRecorded", "StatementsIssued",
+        "PeriodClosed", "PeriodReissued", "ProgramOpened", "ReversalDeferred", "ReversalRecorded", "SimulationApplied",
+        "SimulationApproved", "SimulationProposed", "SimulationRejected", "StatementsIssued",
         "TaxRulesProposed", "TaxRulesPublished", "TaxRulesRejected", "TermsProposed", "TermsPublished",
         "TermsRejected",
     }  # fmt: skip

@@ -46,7 +46,7 @@ class DecisionDocument(Struct):
     method, tax rules or terms. same_person: whether one person did both, which the ledger refuses."""
 
     position: Position
-    kind: Literal["adjustment", "dispute", "erasure", "payout_method", "payout_run", "tax_rules", "terms"]
+    kind: Literal["adjustment", "dispute", "erasure", "payout_method", "payout_run", "simulation", "tax_rules", "terms"]
     record_id: str
     version: int | None
     decision: Literal["approved", "rejected"]

@@ -10,6 +10,7 @@ from msgspec import Struct
 from api.documents.problems import Position, Problem
 from ledger.domain.conversion import Step
 from ledger.domain.ids import Currency
+from ledger.explaining.data import Explanation
 
 
 class Kept(Struct):
@@ -21,8 +22,16 @@ class Kept(Struct):
     position: Position
 
 
+class AccruedShare(Struct):
+    """What one of several credited affiliates earns. level 2: it recruited one of the others."""
+
+    affiliate_id: str
+    level: int
+    commission: int
+
+
 class ConversionAnswer(Struct, omit_defaults=True):
-    """What became of a sale."""
+    """What became of a sale. commission: of all; affiliate_id: the first of several that are credited."""
 
     order_id: str
     status: Literal["pending", "held", "unattributed", "waiting"]
@@ -33,6 +42,7 @@ class ConversionAnswer(Struct, omit_defaults=True):
     matures_at: datetime | None = None
     until: datetime | None = None
     steps: list[Step] = []
+    shares: list[AccruedShare] = []
 
 
 class LineResult(Struct, omit_defaults=True):
@@ -81,12 +91,14 @@ class Balance(Struct, omit_defaults=True):
 
 
 class Entry(Struct):
-    """A line of an affiliate's account. changes: what it did to the balance, by bucket."""
+    """A line of an affiliate's account. changes: what it did to the balance, by bucket; order_id: the conversion whose
+    explanation says why, null for a line of no order's."""
 
     position: Position
     line_no: int
     event: str
     reference: str | None
+    order_id: str | None
     changes: dict[str, int]
     amount: int
     currency: str
@@ -198,19 +210,6 @@ class StoryEvent(Struct):
     lines: list[Posting]
 
 
-class Explanation(Struct, omit_defaults=True):
-    """Why the commission is what it is: as a sentence and as data."""
-
-    sentence: str
-    steps: list[Step] = []
-    click: dict[str, Any] | None = None
-    terms: dict[str, Any] | None = None
-    sale_amount: int = 0
-    commission: int = 0
-    rounding_e4: int = 0
-    matures_at: datetime | None = None
-
-
 class AccountChange(Struct):
     """An event that moved money, and the journal lines it made."""
 
@@ -220,8 +219,25 @@ class AccountChange(Struct):
     lines: list[Posting]
 
 
+class Share(Struct):
+    """One commission on a conversion. credited_amount: its part of the sale, in the sale's currency; the other amounts
+    are in its own. level 2: of who recruited the affiliate that is credited."""
+
+    affiliate_id: str
+    level: int
+    status: str
+    credited_amount: int
+    commission: int
+    reversed_commission: int
+    outstanding: int
+    currency: Currency
+    matures_at: datetime
+
+
 class CreditedConversion(Struct, omit_defaults=True):
-    """A conversion as the affiliate sees it who is credited with it."""
+    """A conversion as an affiliate sees it who is credited with it: its own commission, whoever else has one. amount
+    and reversed_amount: of the whole sale. shares: if it has several commissions on it. commission_currency: where
+    commissions are in another currency than the sale."""
 
     order_id: str
     status: str
@@ -238,10 +254,14 @@ class CreditedConversion(Struct, omit_defaults=True):
     currency: str = ""
     occurred_at: datetime | None = None
     matures_at: datetime | None = None
+    commission_currency: str = ""
+    shares: list[Share] = []
 
 
 class ConversionDocument(Struct, omit_defaults=True):
-    """A conversion's whole story."""
+    """A conversion's whole story. shares: where it has several commissions, of which status, commission and the like
+    say what they come to, and affiliate_id the first one's. commission_currency: where commissions are in another
+    currency than the sale."""
 
     order_id: str
     status: str
@@ -258,3 +278,5 @@ class ConversionDocument(Struct, omit_defaults=True):
     currency: str = ""
     occurred_at: datetime | None = None
     matures_at: datetime | None = None
+    commission_currency: str = ""
+    shares: list[Share] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -19,14 +19,34 @@ class AffiliateAnswer(Struct):
 
 
 class AffiliateDocument(Struct, omit_defaults=True):
-    """An affiliate. Personal fields only for admin and the affiliate itself; null once erased."""
+    """An affiliate. group: which it is in now, '' for none. recruiter_id ('' for none) is not told to the affiliate.
+    Personal fields only for admin and the affiliate itself; null once erased."""
 
     affiliate_id: str
     status: Literal["applied", "approved", "suspended", "closed"]
+    group: str
     position: Position
+    recruiter_id: str = ""
     display_name: str | None = None
     email: str | None = None
     note: str | None = None
+
+
+class AffiliateGroup(Struct):
+    """From effective_from on the affiliate is in the group; '': in none."""
+
+    affiliate_id: str
+    group: str
+    effective_from: datetime
+    position: Position
+
+
+class AffiliateRecruiter(Struct):
+    """Who recruited the affiliate."""
+
+    affiliate_id: str
+    recruiter_id: str
+    position: Position
 
 
 class AffiliateListed(Struct):
@@ -62,8 +82,9 @@ class TermsAnswer(Struct):
     position: Position
 
 
-class TermsDocument(Struct):
-    """A version of terms. proposed_by, decided_by: of one that reached back, and so took two people; else null."""
+class TermsListed(Struct):
+    """A version of terms. plan_hash: SHA-256 of the plan's canonical form, null for simple terms. proposed_by,
+    decided_by: of one that reached back, and so took two people; else null."""
 
     terms_version: int
     status: Literal["in_force", "proposed"]
@@ -73,9 +94,26 @@ class TermsDocument(Struct):
     rate_bps: int | None
     amount: int | None
     currency: str | None
+    plan_hash: str | None
     proposed_by: str | None
     decided_by: str | None
     decided_at: datetime | None
+
+
+class TermsDocument(TermsListed):
+    """A version of terms with its plan (GET /plan-schema), as it was published but for the order of its members."""
+
+    plan: dict[str, Any] | None
+
+
+class OfferListed(Struct):
+    """An offer and its terms, oldest first, without the plans themselves."""
+
+    offer_id: str
+    offer_name: str
+    landing_url: str
+    terms: list[TermsListed]
+    position: Position
 
 
 class OfferDocument(Struct):
@@ -91,7 +129,7 @@ class OfferDocument(Struct):
 class Offers(Struct):
     """A page of offers."""
 
-    items: list[OfferDocument]
+    items: list[OfferListed]
     next: str | None
 
 

@@ -10,7 +10,7 @@ from ledger.reports.report import Head
 
 
 class ReportListed(Struct):
-    """A report that can be asked for. takes: which of period, from, until and days it understands."""
+    """A report that can be asked for. takes: which of period, from, until, days and offer it understands."""
 
     report: str
     rule: str

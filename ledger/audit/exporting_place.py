@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from ledger.audit import directory as names
 from ledger.audit.directory import DataFile, Manifest
-from ledger.store.known import fsync_directory
+from ledger.store.durable import fsync_directory
 
 PROGRESS = names.HIDDEN + "progress"
 PART = names.HIDDEN + "part-"

@@ -24,8 +24,8 @@ gave them; names, e-mail addresses, bank details and free text are ciphertext, a
 
 - `manifest.json`: the files with sizes and SHA-256, how far each log goes, its root, and control totals
 - `books/`, `traffic/`: the two logs in segments of {segment_positions:,} positions. `books` has all that carries or
-  decides money and every change of master data, `traffic` has clicks. An event is a line; positions are 1, 2, 3 …
-  without gaps{columns}
+  decides money and every change of master data, `traffic` has clicks and impressions. An event is a line; positions
+  are 1, 2, 3 … without gaps{columns}
 - `books/checkpoint`, `traffic/checkpoint`: size and root of the log, signed; `consistency.json` where the checkpoint
   is of a larger size than what is here
 - `books/leaves`, `traffic/leaves`: every leaf hash of the log, 32 bytes each, and `checkpoints.ndjson`: earlier

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
-from ledger.store.database import StartupRefused
-from ledger.store.known import alone, write_durably
+from ledger.store.durable import Memory, alone
 
 FORMAT = 1
 
@@ -34,6 +32,10 @@ class KeptCheckpoints(Struct):
     logs: dict[str, Kept] = {}
 
 
+_file = Memory("sealed checkpoints", KeptCheckpoints)
+read = _file.read_or_new
+
+
 class OtherRoot(Exception):
     """Another root of the same size was signed meanwhile. kept: that one."""
 
@@ -47,21 +49,6 @@ def file_beside(known_positions: Path) -> Path:
     return known_positions.with_name(f"{known_positions.stem}.sealed.json")
 
 
-def read(path: Path | None) -> KeptCheckpoints:
-    """What was signed; nothing without a file. Raises StartupRefused for a file that is not one."""
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=KeptCheckpoints) if path is not None else KeptCheckpoints()
-    except FileNotFoundError:
-        return KeptCheckpoints()
-    except (msgspec.DecodeError, OSError) as problem:
-        raise StartupRefused(
-            f"the sealed checkpoints in {path} cannot be read ({problem}); put a copy of the file in place"
-        ) from None
-    if found.format != FORMAT:
-        raise StartupRefused(f"{path} has format {found.format}, which this version does not know (it knows {FORMAT})")
-    return found
-
-
 def keep(path: Path, name: str, kept: Kept) -> None:
     """Remember a log's checkpoint, durably, unless a larger one is remembered. Raises OtherRoot, StartupRefused,
     OSError."""
@@ -72,7 +59,7 @@ def keep(path: Path, name: str, kept: Kept) -> None:
             raise OtherRoot(before)
         if before is None or before.size < kept.size:
             said.logs[name] = kept
-            _write(path, said)
+            _file.write(path, said)
 
 
 def forget_beyond(path: Path, ends: Mapping[tuple[str, str], int]) -> None:
@@ -82,14 +69,10 @@ def forget_beyond(path: Path, ends: Mapping[tuple[str, str], int]) -> None:
         said = read(path)
         logs = {name: one for name, one in said.logs.items() if one.size <= ends.get(program_and_log(name), 0)}
         if logs != said.logs:
-            _write(path, KeptCheckpoints(FORMAT, logs))
+            _file.write(path, KeptCheckpoints(FORMAT, logs))
 
 
 def program_and_log(name: str) -> tuple[str, str]:
     """Of a log's name, which ends with both."""
     _, program, log = name.rsplit("/", 2)
     return program, log
-
-
-def _write(path: Path, said: KeptCheckpoints) -> None:
-    write_durably(path, msgspec.json.format(msgspec.json.encode(said), indent=2) + b"\n")

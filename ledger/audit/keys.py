@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ledger.audit.notes import Signer
-from ledger.store.known import alone, write_durably
+from ledger.store.durable import alone, write_whole
 from ledger.store.vault import own_key_file
 
 KEYS, KEY_FILE, ORIGIN = "LEDGER_SIGNING_KEY", "LEDGER_SIGNING_KEY_FILE", "LEDGER_ORIGIN"
@@ -101,7 +101,7 @@ def add_key(path: Path) -> None:
         old = path.read_text().split() if path.exists() else []
         if old:
             _seeds("\n".join(old), str(path))
-        write_durably(path, "".join(f"{line}\n" for line in [secrets.token_hex(32), *old]).encode())
+        write_whole(path, "".join(f"{line}\n" for line in [secrets.token_hex(32), *old]).encode())
 
 
 def _seeds(text: str, where: str) -> list[bytes]:

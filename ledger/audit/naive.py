@@ -32,9 +32,9 @@ class Transfer(NamedTuple):
 # Events that move one amount between two of an affiliate's own accounts, or between one and an expense.
 MOVING = frozenset(
     {
-        "CommissionAccrued", "ConversionHeld", "ConversionReleased", "ConversionApproved", "ConversionRejected",
-        "ConversionReversed", "AdjustmentPosted", "PayoutInitiated", "PayoutSettled", "PayoutFailed",
-        "PayoutReturned", "BankFeeBooked",
+        "CommissionAccrued", "CommissionRepriced", "ConversionHeld", "ConversionReleased", "ConversionApproved",
+        "ConversionRejected", "ConversionReversed", "AdjustmentPosted", "PayoutInitiated", "PayoutSettled",
+        "PayoutFailed", "PayoutReturned", "BankFeeBooked",
     }
 )  # fmt: skip
 
@@ -67,8 +67,11 @@ def _pair(topic: str, state: State, owed: str) -> tuple[str, str]:
         return owed + "pending", owed + "payable"
     if topic == "ConversionRejected":
         return owed + ("held" if state.get("was_held") else "pending"), COMMISSION
-    if topic == "ConversionReversed":
-        return ("", "") if state["bucket"] == "none" else (owed + state["bucket"], COMMISSION)
+    if topic in ("ConversionReversed", "CommissionRepriced"):
+        if state["bucket"] == "none":
+            return "", ""
+        taken_away = topic == "ConversionReversed" or state["amount"] < 0
+        return (owed + state["bucket"], COMMISSION) if taken_away else (COMMISSION, owed + state["bucket"])
     if state["amount"] < 0:  # an adjustment that takes away
         return owed + "payable", ADJUSTMENT
     return ADJUSTMENT, owed + "payable"

@@ -30,16 +30,19 @@ _NAMES: tuple[tuple[Callable[[State], str], str], ...] = (
     (_by("program", "program"), "ProgramOpened"),
     (
         _by("affiliate", "affiliate_id"),
-        "AffiliateEnrolled AffiliateApproved AffiliateSuspended AffiliateReinstated AffiliateClosed",
+        "AffiliateEnrolled AffiliateApproved AffiliateSuspended AffiliateReinstated AffiliateClosed "
+        "AffiliateGrouped AffiliateRecruited",
     ),
     (_by("offer", "offer_id"), "OfferPublished TermsPublished TermsRejected"),
     (lambda state: f"offer:{state['terms']['offer_id']}", "TermsProposed"),
     (_by("coupon", "coupon"), "CouponAssigned"),
     (_by("click", "click_id"), "ClickRecorded"),
+    (_by("impression", "impression_id"), "ImpressionRecorded"),
     (
         _by("conversion", "order_id"),
         "ConversionRecorded CommissionAccrued ConversionUnattributed AttributionDeferred ConversionHeld "
-        "ConversionReleased ConversionApproved ConversionRejected ConversionReversed ReversalDeferred",
+        "ConversionReleased ConversionApproved ConversionRejected ConversionReversed ReversalDeferred "
+        "ConversionAttributed CommissionRepriced",
     ),
     (_by("reversal", "reversal_id"), "ReversalRecorded"),
     (_by("adjustment", "adjustment_id"), "AdjustmentProposed AdjustmentPosted AdjustmentRejected"),
@@ -77,6 +80,12 @@ _NAMES: tuple[tuple[Callable[[State], str], str], ...] = (
     (_by("bank_line", "line_id"), "BankLineRecorded BankFeeBooked"),
     (_by("bank_statement", "statement_id"), "BankStatementImported"),
     (_by("erasure", "subject"), "ErasureProposed SubjectErased ErasureRejected"),
+    (_by("rate", "base", "quote"), "RateRecorded"),
+    (lambda _: "click_tally:program", "ClicksTallied"),
+    (
+        _by("simulation", "simulation_id"),
+        "SimulationProposed SimulationApproved SimulationRejected SimulationApplied",
+    ),
 )
 
 # topic → its stream's name ("kind:id") from its state; KeyError and the like for a state that lacks what it needs

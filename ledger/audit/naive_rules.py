@@ -1,5 +1,5 @@
-"""A second opinion on prices, payouts, invoices and pairs of people: the rules written down once more, on purpose
-naively, from topics and JSON alone. Rounding is Decimal's, not the ledger's.
+"""A second opinion on payouts, invoices and pairs of people: the rules written down once more, on purpose naively, from
+topics and JSON alone.
 
 Each class reads events in order and reports what cannot be.
 """
@@ -7,187 +7,12 @@ Each class reads events in order and reports what cannot be.
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import datetime, timedelta
-from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, NamedTuple
 
 from ledger.audit.findings import Findings
 
 State = dict[str, Any]
 BOOKS = "books"
-EXACT = Context(prec=60)  # digits: more than a product of two amounts has
-
-
-def at(text: str) -> datetime:
-    """An instant from RFC 3339 text."""
-    return datetime.fromisoformat(text)
-
-
-def half_up(exact: Decimal) -> int:
-    """To the nearest minor unit, halves away from zero."""
-    return int(exact.to_integral_value(ROUND_HALF_UP))
-
-
-# --- terms and prices ------------------------------------------------------------------------------------
-
-
-class Version(NamedTuple):
-    """A published version of an offer's terms. position: where it was published."""
-
-    position: int
-    number: int
-    effective_from: datetime
-    hold_days: int
-    rate_bps: int | None
-    amount: int | None
-
-
-class Terms:
-    """What each offer paid, and when it was known."""
-
-    def __init__(self) -> None:
-        self._of: dict[str, list[Version]] = defaultdict(list)
-
-    def event(self, position: int, topic: str, e: State) -> None:
-        """The next event."""
-        if topic == "TermsPublished":
-            starts, rate = at(e["effective_from"]), e.get("rate_bps")
-            one = Version(position, e["terms_version"], starts, e["hold_days"], rate, e.get("amount"))
-            self._of[e["offer_id"]].append(one)
-
-    def in_force(self, offer_id: str, occurred_at: datetime, position: int) -> Version | None:
-        """The version for a sale, as far as the log knew at a position: the latest start that is not after the sale;
-        of several with one start the last published."""
-        found = None
-        for one in self._of.get(offer_id, ()):
-            fits = one.position < position and one.effective_from <= occurred_at
-            if fits and (found is None or one.effective_from >= found.effective_from):
-                found = one
-        return found
-
-
-class Sale:
-    """What is known of one order."""
-
-    __slots__ = ("affiliate_id", "commission", "owed", "recorded", "status", "taken")
-
-    def __init__(self) -> None:
-        self.recorded: State | None = None
-        self.affiliate_id = ""
-        self.commission = 0  # accrued
-        self.owed = 0  # of it, not yet taken back
-        self.taken = 0  # of the sale
-        self.status = ""  # '' (nothing accrued), pending, held, approved, rejected, reversed
-
-
-# topic → the statuses it may follow, and the one it leads to
-_DECISIONS = {
-    "ConversionHeld": (("pending", "held"), "held"),
-    "ConversionReleased": (("held",), "pending"),
-    "ConversionApproved": (("pending",), "approved"),
-    "ConversionRejected": (("pending", "held"), "rejected"),
-}
-_BUCKET = {"pending": "pending", "held": "held", "approved": "payable"}
-
-
-class Prices:
-    """Each commission is its rate of its sale, by the terms in force when it happened; what was taken back is
-    cumulative; and what is decided is all that is still owed. terms None: the version is not looked up."""
-
-    def __init__(self, findings: Findings, terms: Terms | None = None) -> None:
-        self._findings, self._terms = findings, terms
-        self._sales: dict[str, Sale] = defaultdict(Sale)
-
-    def event(self, position: int, topic: str, e: State) -> None:
-        """The next event."""
-        if topic == "ConversionRecorded":
-            sale = self._sales[e["order_id"]]
-            if sale.recorded is not None:
-                self._differs("life_differs", position, "one sale of an order", "a second one", e)
-            sale.recorded = e
-        elif topic == "CommissionAccrued":
-            self._accrued(position, e)
-        elif topic == "ConversionReversed":
-            self._reversed(position, e)
-        elif topic in _DECISIONS:
-            self._decided(position, topic, e)
-
-    def _differs(self, kind: str, position: int, expected: object, found: object, e: State) -> None:
-        self._findings.report(kind, BOOKS, position, expected, found, f"order {e['order_id']}")
-
-    def _same(self, position: int, what: str, expected: object, found: object, e: State) -> None:
-        if expected != found:
-            self._differs("price_differs", position, f"{what} {expected}", found, e)
-
-    def _accrued(self, position: int, e: State) -> None:
-        sale = self._sales[e["order_id"]]
-        if sale.recorded is None or sale.status:
-            found = "a second commission" if sale.status else "a commission without a sale"
-            self._differs("life_differs", position, "one sale and then one commission", found, e)
-            return
-        for ours, its in (("sale_amount", "amount"), ("currency",) * 2, ("occurred_at",) * 2, ("offer_id",) * 2):
-            self._same(position, ours, sale.recorded[its], e[ours], e)
-        rate: int | None = e.get("rate_bps")
-        if self._terms is not None:
-            rate = self._check_terms(position, e)
-        if rate is not None:
-            exact = Decimal(e["sale_amount"]) * rate / 10_000
-            self._same(position, "a commission of", half_up(exact), e["amount"], e)
-            added = (half_up(exact) - exact) * 10_000
-            self._same(position, "rounding_e4", int(added), e.get("rounding_e4", 0), e)
-        sale.commission = sale.owed = e["amount"]
-        sale.affiliate_id, sale.status = e["affiliate_id"], "held" if e.get("held") else "pending"
-
-    def _check_terms(self, position: int, e: State) -> int | None:
-        """The rate by the terms in force, None where they pay a flat amount."""
-        assert self._terms is not None
-        occurred = at(e["occurred_at"])
-        one = self._terms.in_force(e["offer_id"], occurred, position)
-        if one is None:
-            self._differs("price_differs", position, "terms in force when it happened", "none", e)
-            return e.get("rate_bps")
-        self._same(position, "terms_version", one.number, e["terms_version"], e)
-        self._same(position, "rate_bps", one.rate_bps, e.get("rate_bps"), e)
-        self._same(position, "matures_at", occurred + timedelta(days=one.hold_days), at(e["matures_at"]), e)
-        if one.rate_bps is None:
-            self._same(position, "a commission of", one.amount, e["amount"], e)
-        return one.rate_bps
-
-    def _reversed(self, position: int, e: State) -> None:
-        sale = self._sales[e["order_id"]]
-        if sale.recorded is None:
-            self._differs("life_differs", position, "a sale before its reversal", "none", e)
-            return
-        whole = sale.recorded["amount"]
-        sale.taken += e["sale_amount"]
-        if sale.taken > whole:
-            self._differs("price_differs", position, f"at most {whole} taken back", sale.taken, e)
-        self._same(position, "out of", _BUCKET.get(sale.status, "none"), e["bucket"], e)
-        if sale.status not in _BUCKET:
-            self._same(position, "taken back", 0, e["amount"], e)
-            return
-        due = EXACT.divide(EXACT.multiply(Decimal(sale.commission), Decimal(sale.taken)), Decimal(whole or 1))
-        left = 0 if sale.taken == whole else sale.commission - half_up(due)
-        self._same(position, "taken back", sale.owed - left, e["amount"], e)
-        sale.owed = left
-        if sale.taken == whole:
-            sale.status = "reversed"
-
-    def _decided(self, position: int, topic: str, e: State) -> None:
-        sale = self._sales[e["order_id"]]
-        before, after = _DECISIONS[topic]
-        if sale.status not in before:
-            found = sale.status or "nothing accrued"
-            self._differs("life_differs", position, f"{topic} of what is {' or '.join(before)}", found, e)
-        owed = sale.owed
-        if topic == "ConversionHeld" and sale.status == "held":
-            owed = 0  # a person's hold on top of a suspension's moves nothing
-        self._same(position, "all that is owed:", owed, e["amount"], e)
-        self._same(position, "affiliate", sale.affiliate_id, e["affiliate_id"], e)
-        if topic == "ConversionRejected":
-            self._same(position, "was_held", sale.status == "held", e.get("was_held", False), e)
-            sale.owed = 0
-        sale.status = after
 
 
 # --- payouts and invoices --------------------------------------------------------------------------------
@@ -330,6 +155,7 @@ _PAIRS = {
         ("affiliate_id", "currency", "method_version"), ("PayoutMethodApproved", "PayoutMethodRejected"),
     ),
     "PayoutRunBegun": (("run_id",), ("PayoutRunApproved", "PayoutRunRejected")),
+    "SimulationProposed": (("simulation_id",), ("SimulationApproved", "SimulationRejected")),
     "TaxRulesProposed": (("rules_version",), ("TaxRulesPublished", "TaxRulesRejected")),
     "TermsProposed": (("offer_id", "terms_version"), ("TermsPublished", "TermsRejected")),
 }  # fmt: skip

@@ -20,6 +20,7 @@ from ledger.audit.directory import LEAVES, NDJSON, NoExport, read_segment_path
 from ledger.audit.lines import ExportLine, read_line
 from ledger.audit.merkle import HASH_BYTES, leaf_hash
 from ledger.audit.naive import Books, Transfer, transfers
+from ledger.domain import money
 from ledger.store import log
 from ledger.store.log import Rows
 
@@ -135,8 +136,9 @@ def is_behind(event: Event, until: Until) -> bool:
 
 
 class Record(Struct):
-    """A record as it stood. amount: an order's sale, a payout's transfer; minor units. since: the position that opened
-    it, or opened it again."""
+    """A record as it stood. amount: an order's sale (or its part of it, where several affiliates are credited), a
+    payout's transfer; minor units. since: the position that opened it, or opened it again. sale_amount: of all of an
+    order; commission_currency: of commission and reversed_commission, '' while nobody is credited."""
 
     status: str
     since: int
@@ -147,10 +149,22 @@ class Record(Struct):
     commission: int = 0
     reversed_amount: int = 0
     reversed_commission: int = 0
+    level: int = 1
+    sale_amount: int = 0
+    commission_currency: str = ""
+
+
+class _Shared(Struct):
+    """An order with several commissions: their records, the order's own first, and what was reversed of the sale."""
+
+    commissions: list[Record]
+    reversed_amount: int
+    reversal_id: str = ""
 
 
 class Change(NamedTuple):
-    """A record's status changed; '' before: it was not there."""
+    """A record's status changed; '' before: it was not there. kind: a commission on an order behind its first is a
+    record of its own, 'commission'."""
 
     kind: str
     record_id: str
@@ -169,6 +183,7 @@ _LEADS_TO: dict[str, tuple[str, str, str]] = {
     "TermsPublished": ("offer", "offer_id", "published"),
     "ConversionRecorded": ("conversion", "order_id", "recorded"),
     "CommissionAccrued": ("conversion", "order_id", "pending"),
+    "CommissionRepriced": ("conversion", "order_id", ""),
     "ConversionUnattributed": ("conversion", "order_id", "unattributed"),
     "AttributionDeferred": ("conversion", "order_id", "waiting"),
     "ConversionHeld": ("conversion", "order_id", "held"),
@@ -221,6 +236,7 @@ class Replay:
         self.recorded_at: datetime | None = None
         self.books = Books()
         self.records: dict[str, dict[str, Record]] = defaultdict(dict)
+        self._shared: dict[str, _Shared] = {}  # by order id
 
     def take(self, event: Event) -> tuple[list[Transfer], Change | None]:
         """Add an event. Returns what it moved, and the status that it changed, if it did."""
@@ -231,6 +247,8 @@ class Replay:
         return moved, self._follow(event, *leads) if leads else None
 
     def _follow(self, event: Event, kind: str, id_field: str, status: str) -> Change | None:
+        if kind == "conversion":
+            return self._sell(event, status)
         state, of_kind = event.state, self.records[kind]
         record_id = str(state[id_field])
         record = of_kind.get(record_id)
@@ -241,29 +259,101 @@ class Replay:
             record.status = status
         if event.topic in _OPENING:
             record.since = event.position
-        if "affiliate_id" in state and kind != "conversion":
+        if "affiliate_id" in state:
             record.affiliate_id = state["affiliate_id"] or ""
         record.type = state.get("type", record.type)
-        if kind == "conversion":
-            _sell(record, event)
-        elif event.topic == "PayoutProposed":
+        if event.topic == "PayoutProposed":
             record.currency = state["currency"]
             record.amount = state["amount"] + state.get("vat_amount", 0) - state.get("withholding_amount", 0)
         elif kind == "period":
             record.type = str(state.get("version", 1))
         return Change(kind, record_id, before, record.status) if record.status != before else None
 
+    # --- orders ----------------------------------------------------------------------------------------------
 
-def _sell(record: Record, event: Event) -> None:
-    """An order's own figures. All of it reversed is a status of its own."""
-    state = event.state
-    if event.topic == "ConversionRecorded":
-        record.currency, record.amount = state["currency"], state["amount"]
-    elif event.topic == "CommissionAccrued":
-        record.affiliate_id, record.commission = state["affiliate_id"], state["amount"]
-        record.status = "held" if state.get("held") else "pending"
-    elif event.topic == "ConversionReversed":
-        record.reversed_amount += state["sale_amount"]
+    def _sell(self, event: Event, status: str) -> Change | None:
+        """An order's event: what it means for the commission that it is about."""
+        state, order_id = event.state, str(event.state["order_id"])
+        first = self.records["conversion"].get(order_id)
+        if first is None:
+            first = self.records["conversion"][order_id] = Record("", event.position)
+        whose = state.get("affiliate_id", ""), state.get("level", 1)
+        record = first
+        if first.affiliate_id and whose != (first.affiliate_id, first.level):
+            record = self._other(order_id, first, *whose, event)
+        before = record.status
+        if status:
+            record.status = status
+        if event.topic == "ConversionRecorded":
+            record.currency, record.amount, record.sale_amount = state["currency"], state["amount"], state["amount"]
+        elif event.topic in ("CommissionAccrued", "CommissionRepriced"):
+            _accrue(record, event.topic, state)
+        elif event.topic == "ConversionReversed":
+            self._reverse(order_id, record, state)
+        if record.status == before:
+            return None
+        if record is first:
+            return Change("conversion", order_id, before, record.status)
+        return Change("commission", _commission_id(order_id, record), before, record.status)
+
+    def _other(self, order_id: str, first: Record, affiliate_id: str, level: int, event: Event) -> Record:
+        """A commission behind the first, made when it accrues."""
+        shared = self._shared.get(order_id)
+        for one in shared.commissions if shared else ():
+            if (one.affiliate_id, one.level) == (affiliate_id, level):
+                return one
+        if event.topic not in ("CommissionAccrued", "CommissionRepriced"):
+            return first
+        if shared is None:
+            shared = self._shared[order_id] = _Shared([first], first.reversed_amount)
+        made = Record("", event.position, affiliate_id, currency=first.currency, level=level)
+        made.sale_amount = first.sale_amount
+        shared.commissions.append(made)
+        self.records["commission"][_commission_id(order_id, made)] = made
+        return made
+
+    def _reverse(self, order_id: str, record: Record, state: dict[str, Any]) -> None:
+        """All of it reversed is a status of its own. Of several commissions each has the event once."""
+        shared = self._shared.get(order_id)
+        if shared is None:
+            record.reversed_amount += state["sale_amount"]
+            taken = record.reversed_amount
+        else:
+            if state["reversal_id"] != shared.reversal_id:
+                shared.reversal_id = state["reversal_id"]
+                shared.reversed_amount += state["sale_amount"]
+                parts = [one.amount for one in shared.commissions]
+                split = money.allocate(shared.reversed_amount, parts if any(parts) else [1, *parts[1:]])
+                for one, part in zip(shared.commissions, split, strict=True):
+                    one.reversed_amount = part
+            taken = shared.reversed_amount
         record.reversed_commission += state["amount"]
-        if record.reversed_amount == record.amount and record.status in ("pending", "held", "approved"):
+        if taken == record.sale_amount and record.status in ("pending", "held", "approved"):
             record.status = "reversed"
+
+
+def _commission_id(order_id: str, record: Record) -> str:
+    return f"{order_id}/{record.affiliate_id}/{record.level}"
+
+
+_STATUS_IN = {"pending": "pending", "held": "held", "payable": "approved"}
+
+
+def _accrue(record: Record, topic: str, state: dict[str, Any]) -> None:
+    """What is owed for the sale from now on, and for which part of it."""
+    is_new = not record.commission_currency
+    if is_new:
+        record.affiliate_id, record.level = state["affiliate_id"], state.get("level", 1)
+        record.commission_currency = state["currency"]
+        all_of_it = record.sale_amount if topic == "CommissionAccrued" else 0
+        part = state.get("credited_amount")
+        record.amount = (all_of_it if part is None else part) if record.level == 1 else 0
+    if topic == "CommissionAccrued":
+        record.commission = state["amount"]
+        record.status = "held" if state.get("held") else "pending"
+        return
+    if is_new:
+        record.status = _STATUS_IN.get(state["bucket"], "rejected")
+    # what is not moved was taken back already
+    record.reversed_commission += state["commission"] - record.commission - state["amount"]
+    record.commission = state["commission"]

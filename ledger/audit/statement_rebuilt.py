@@ -13,10 +13,7 @@ from typing import Any, NamedTuple
 
 from ledger.audit import naive
 from ledger.audit.lines import ExportLine
-
-BUCKETS = ("pending", "held", "payable", "in_transit", "paid")
-PLACES = {naive.COMMISSION: "commission", naive.ADJUSTMENT: "adjustment", naive.VAT: "vat"}
-PLACES |= {naive.WITHHOLDING: "withholding", naive.FEE: "bank_fee", naive.BANK: "bank"}
+from ledger.audit.statements import BUCKETS, side
 
 
 class DoesNotHold(ValueError):
@@ -97,17 +94,10 @@ def moves(entry: Event, affiliate_id: str) -> Iterator[Move]:
             "position": line.position,
             "recorded_at": line.recorded_at.replace(".000000Z", "Z"),
             "reference": reference,
-            "source": _place(one.debit),
-            "target": _place(one.credit),
+            "source": side(one.debit),
+            "target": side(one.credit),
         }
         yield Move(line.position, datetime.fromisoformat(one.effective_at), one.currency, told)
-
-
-def _place(account: str) -> str:
-    """An account as the affiliate reads it."""
-    if account.startswith("liability:"):
-        return account.rpartition(":")[2]
-    return "paid" if account.startswith("asset:bank:") else PLACES[account]
 
 
 def check_statement(

@@ -16,6 +16,7 @@ from itertools import chain
 from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple, Protocol
 
+from ledger.audit import naive
 from ledger.audit.findings import Findings
 from ledger.audit.naive import Transfer
 
@@ -25,8 +26,8 @@ TOPICS = frozenset({"ProgramOpened", "PeriodClosed", "PeriodReissued", "Statemen
 SPOOL_BYTES = 8 << 20
 # what a statement calls the program's own accounts
 SIDES = {
-    "expense:commission": "commission", "expense:adjustment": "adjustment", "expense:bank_fee": "bank_fee",
-    "asset:bank": "bank", "tax:vat": "vat", "tax:withholding": "withholding",
+    naive.COMMISSION: "commission", naive.ADJUSTMENT: "adjustment", naive.FEE: "bank_fee",
+    naive.BANK: "bank", naive.VAT: "vat", naive.WITHHOLDING: "withholding",
 }  # fmt: skip
 
 

@@ -21,13 +21,16 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ledger.audit import affiliate_trees
+from ledger.audit import affiliate_trees, naive_chain
 from ledger.audit.affiliate_trees import AffiliateTrees, TreesDiffer
 from ledger.audit.findings import Findings
 from ledger.audit.lines import ExportLine, UnreadableLine, read_line
 from ledger.audit.merkle import HASH_BYTES
 from ledger.audit.naive import MOVING, Books, Transfer, transfers
-from ledger.audit.naive_rules import LIFE, Invoices, Payouts, Terms, TwoPeople
+from ledger.audit.naive_clicks import PaidClicks, says_clicks
+from ledger.audit.naive_commissions import Terms
+from ledger.audit.naive_plan_facts import PlanFacts, plan_hash
+from ledger.audit.naive_rules import LIFE, Invoices, Payouts, TwoPeople
 from ledger.audit.statements import TOPICS as STATEMENT_TOPICS
 from ledger.audit.statements import Statements
 from ledger.audit.verifying_evidence import Clicks
@@ -108,6 +111,7 @@ class Witness:
     def close(self) -> None:
         """Give back what lies on disk."""
         self._clicks.close()
+        self._meaning.paid_clicks.close()
         self._temporary.close()
 
     @cached_property
@@ -121,19 +125,26 @@ class Witness:
         hashes = LogHashes(log, self.findings, known, stored)
         keep = self._clicks if log == TRAFFIC else None
         meaning = self._meaning if log == BOOKS else None
-        self._readers[log] = Reader(log, self.program_id, self.findings, hashes, self._buckets[log], meaning, keep)
+        paid = self._meaning.paid_clicks if log == TRAFFIC else None
+        self._readers[log] = Reader(
+            log, self.program_id, self.findings, hashes, self._buckets[log], meaning, keep, paid
+        )
         return self._readers[log]
 
     def finish(self) -> Witnessed:
         """After the last line of both logs: what no single line shows."""
         owed: Owed = defaultdict(int)
         streams = 0
+        counted: list[naive_chain.Run] = []
         for folded in self._fold():
             self.findings.merge(folded.findings)
             streams += folded.streams
+            if folded.counted:
+                counted.append(folded.counted)
             for place, amount in folded.owed.items():
                 owed[place] += amount
         self._compare_folds(owed)
+        naive_chain.check(counted, self.findings)
         for currency, amount in sorted(self.books.sums().items()):
             if amount:
                 self.findings.report("not_balanced", BOOKS, 0, 0, amount, currency)
@@ -145,17 +156,17 @@ class Witness:
         return self._witnessed(streams, quoted, behind)
 
     def _fold(self) -> Iterable[Folded]:
-        terms = self._meaning.terms
+        known = self.program_id, self._meaning.terms, self._meaning.plan_facts
         parts = [(log, path, lines) for log in LOGS for path, lines in self._buckets[log].parts()]
         events = sum(reader.hashes.size for reader in self._readers.values())
         # A fork copies no threads: where there are any, one process does it all.
         alone = self._processes == 1 or threading.active_count() > 1 or "fork" not in get_all_start_methods()
         if alone or len(parts) < 2 or events < ALONE_BELOW:
             for log, path, lines in parts:
-                yield fold_bucket(path, lines, log, self.program_id, terms)
+                yield fold_bucket(path, lines, log, *known)
             return
         with ProcessPoolExecutor(self._processes, mp_context=get_context("fork")) as pool:
-            running = [pool.submit(fold_bucket, path, lines, log, self.program_id, terms) for log, path, lines in parts]
+            running = [pool.submit(fold_bucket, path, lines, log, *known) for log, path, lines in parts]
             for one in running:
                 yield one.result()
 
@@ -177,6 +188,7 @@ class Witness:
         """(clicks that commissions quote and that were compared, those behind what was read of the traffic log)"""
         size = self._readers[TRAFFIC].hashes.size if TRAFFIC in self._readers else 0
         compared, behind = self._clicks.check(size, self.findings)
+        self._meaning.paid_clicks.check(size)
         if behind and size == 0 and TRAFFIC in self._readers:
             self.findings.report("size_differs", TRAFFIC, 1, f"the clicks that {behind} commissions quote", "no click")
         return compared, behind
@@ -212,12 +224,14 @@ class Reader:
         buckets: Buckets,
         meaning: Meaning | None,
         clicks: Clicks | None,
+        paid_clicks: PaidClicks | None,
     ) -> None:
         self.hashes = hashes
         self.topics: Counter[str] = Counter()
         self.last_recorded_at = ""
         self._log, self._program_id, self._findings = log, program_id, findings
         self._buckets, self._meaning, self._clicks = buckets, meaning, clicks
+        self._paid_clicks = paid_clicks
         self._position = 0  # what the last line says of itself
         self._count = 0
 
@@ -244,7 +258,7 @@ class Reader:
         """This loop is most of what an event costs."""
         buckets, count = self._buckets.waiting, self._buckets.count
         log, program_id, topics = self._log, self._program_id, self.topics
-        meaning, clicks = self._meaning, self._clicks
+        meaning, clicks, paid = self._meaning, self._clicks, self._paid_clicks
         understood = meaning.topics if meaning is not None else frozenset()
         size, place = 0, 0
         for line in lines:
@@ -256,10 +270,14 @@ class Reader:
                 self._position, place = self._count, place + HASH_BYTES
                 if clicks is not None:
                     clicks.clicked(None)
+                if paid is not None:
+                    paid.clicked("", None)
                 continue
+            position, originator_id, topic = read.position, read.originator_id, read.topic
             if clicks is not None:
                 clicks.clicked(read.state)
-            position, originator_id, topic = read.position, read.originator_id, read.topic
+            if paid is not None:
+                paid.clicked(topic, read.state)
             if position != self._position + 1 or read.log != log or read.program_id != program_id:
                 self._misplaced(read)
             self._position = position
@@ -302,16 +320,19 @@ class Meaning:
         self._findings, self._books, self._clicks = findings, books, clicks
         self.statements = Statements(findings, keep_issued)
         self.terms = Terms()
+        self.plan_facts = PlanFacts()
         self.trees = AffiliateTrees()
+        self.paid_clicks = PaidClicks(findings, self.terms, self.plan_facts)
         self._payouts, self._invoices, self._people = Payouts(findings), Invoices(findings), TwoPeople(findings)
         self._paying = frozenset((*LIFE, "InvoiceNumbersTaken", "CreditNoteIssued"))
-        self.topics = (
-            MOVING | STATEMENT_TOPICS | TwoPeople.TOPICS | self._paying | _TREES | {"TermsPublished", "ProgramOpened"}
-        )
+        self.topics = MOVING | STATEMENT_TOPICS | TwoPeople.TOPICS | self._paying | _TREES | PlanFacts.TOPICS
+        self.topics |= PaidClicks.TOPICS
 
     def event(self, read: ExportLine, leaf: bytes) -> None:
         """The next event that is wanted. leaf: its leaf hash."""
         position, topic = read.position, read.topic
+        if topic == "ConversionRecorded" and not says_clicks(read.state):
+            return  # of sales nothing is asked here, and they are many
         try:
             e = msgspec.json.decode(read.state)
             moved = transfers(topic, e) if topic in MOVING else []
@@ -337,6 +358,11 @@ class Meaning:
         if topic in STATEMENT_TOPICS:
             self.statements.event(position, topic, e)
         self.terms.event(position, topic, e)
+        self.plan_facts.event(position, topic, e)
+        if topic in PaidClicks.TOPICS:
+            self.paid_clicks.event(position, topic, e)
+        if "plan" in e and topic == "TermsPublished" and (found := plan_hash(e["plan"])) != e.get("plan_hash"):
+            self._findings.report("plan_differs", BOOKS, position, found, e.get("plan_hash"), f"offer {e['offer_id']}")
 
     def _trees(self, position: int, leaf: bytes, topic: str, e: dict[str, Any], moved: Sequence[Transfer]) -> None:
         if not moved and topic not in _TREES:

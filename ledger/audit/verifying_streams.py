@@ -17,10 +17,13 @@ import msgspec
 
 from ledger.audit.findings import Findings
 from ledger.audit.lines import UnreadableLine, is_canonical, read_line
+from ledger.audit.naive_chain import Run, written
+from ledger.audit.naive_commissions import Prices, Terms
 from ledger.audit.naive_names import NAME_OF, stream_id
-from ledger.audit.naive_rules import Prices, Terms
+from ledger.audit.naive_plan_facts import PlanFacts
+from ledger.audit.naive_planned import PlannedPrices
 from ledger.domain import exceptions
-from ledger.domain.conversion import ConversionState
+from ledger.domain.conversion_state import ConversionState
 from ledger.domain.event import Event
 from ledger.domain.topics import FOLDS
 from ledger.store.codec import UPCASTERS, UnknownTopic, decode_state, encode_state
@@ -29,7 +32,7 @@ EVENTS_A_BUCKET = 50_000
 MOST_BUCKETS = 1024
 MEMORY_BYTES = 64 << 20  # of lines that wait, before they go to disk
 FLUSH_BYTES = 256 << 10
-_PRICED = frozenset(topic for topic in NAME_OF if topic.startswith(("Conversion", "CommissionAccrued")))
+_PRICED = frozenset(topic for topic in NAME_OF if topic.startswith(("Conversion", "Commission")))
 _exception_fold = exceptions.fold
 
 Owed = dict[tuple[str, str, str], int]  # (affiliate id, currency, bucket) → minor units
@@ -75,11 +78,13 @@ class Buckets:
 
 
 class Folded(NamedTuple):
-    """What a bucket came to. owed: what the folds' states say is in each affiliate's buckets; streams: how many."""
+    """What a bucket came to. owed: what the folds' states say is in each affiliate's buckets; streams: how many;
+    counted: what its conversions count, for the chain of counters."""
 
     findings: Findings
     owed: Owed
     streams: int
+    counted: Run
 
 
 class _Stream:
@@ -89,27 +94,32 @@ class _Stream:
         self.name, self.version = name, 0
         self.state: Any = None
         kind = name.partition(":")[0]
-        # what is no stream of the ledger's has exceptions only; clicks have no state
-        self.fold: Any = FOLDS.get(kind) or (None if kind == "click" else _exception_fold)
+        # what is no stream of the ledger's has exceptions only; clicks and impressions have no state
+        self.fold: Any = FOLDS.get(kind) or (None if kind in ("click", "impression") else _exception_fold)
         self.broken = False
 
 
-def fold_bucket(path: Path | None, lines: Iterable[bytes], log: str, program_id: str, terms: Terms) -> Folded:
+def fold_bucket(
+    path: Path | None, lines: Iterable[bytes], log: str, program_id: str, terms: Terms, facts: PlanFacts
+) -> Folded:
     """Read one bucket. lines: its lines, in the order of positions, where it has no file."""
+    bucket = _Bucket(log, UUID(program_id), terms, facts)
     if path is None:
-        return _Bucket(log, UUID(program_id), terms).read(lines)
+        return bucket.read(lines, None)
     with path.open("rb") as file:
-        return _Bucket(log, UUID(program_id), terms).read(line[:-1] for line in file)
+        return bucket.read((line[:-1] for line in file), path.with_suffix(".counted"))
 
 
 class _Bucket:
-    def __init__(self, log: str, program_id: UUID, terms: Terms) -> None:
+    def __init__(self, log: str, program_id: UUID, terms: Terms, facts: PlanFacts) -> None:
         self._log, self._program_id = log, program_id
         self._findings = Findings()
         self._prices = Prices(self._findings, terms)
+        self._planned = PlannedPrices(self._findings, facts)
         self._streams: dict[str, _Stream] = {}
 
-    def read(self, lines: Iterable[bytes]) -> Folded:
+    def read(self, lines: Iterable[bytes], counted: Path | None) -> Folded:
+        """counted: where what conversions count is put away."""
         for line in lines:
             try:
                 read = read_line(line)
@@ -119,11 +129,12 @@ class _Bucket:
                 self._event(read.position, read.originator_id, read.originator_version, read.topic, bytes(read.state))
             except UnreadableLine:
                 continue  # was told when the log was read
+        self._prices.end()
         owed: Owed = defaultdict(int)
         for stream in self._streams.values():
             for affiliate_id, currency, bucket, amount in _owed(stream.name, stream.state):
                 owed[affiliate_id, currency, bucket] += amount
-        return Folded(self._findings, dict(owed), len(self._streams))
+        return Folded(self._findings, dict(owed), len(self._streams), written(self._planned.end(), counted))
 
     def _event(self, position: int, originator_id: str, version: int, topic: str, raw: bytes) -> None:
         try:
@@ -178,6 +189,7 @@ class _Bucket:
     def _price(self, position: int, topic: str, e: dict[str, Any], name: str) -> None:
         try:
             self._prices.event(position, topic, e)
+            self._planned.event(position, topic, e)
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
             self._tell("event_unreadable", position, f"a state of {topic}", repr(problem), name)
 
@@ -190,8 +202,9 @@ def _owed(name: str, state: Any) -> Iterator[tuple[str, str, str, int]]:
     account says it."""
     kind = name.partition(":")[0]
     if kind == "conversion" and isinstance(state, ConversionState):
-        if state.accrued is not None and (state.bucket != "none" or state.outstanding):
-            yield state.affiliate_id, state.accrued.currency, state.bucket, state.outstanding
+        for one in state.commissions.values():
+            if one.bucket != "none" or one.outstanding:
+                yield one.affiliate_id, one.currency, one.bucket, one.outstanding
     elif kind == "adjustment" and state is not None and state.status == "posted":
         yield state.proposed.affiliate_id, state.proposed.currency, "payable", state.proposed.amount
     elif kind == "payout" and state is not None and state.status in ("initiated", "unknown", "settled"):

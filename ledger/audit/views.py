@@ -33,7 +33,9 @@ class Owed(Struct):
 
 
 class Conversions(Struct):
-    """Orders of one status and currency; amounts in minor units."""
+    """Orders of one status and currency; amounts in minor units. Each commission stands under its own status and
+    currency, with its part of the sale; an order of several is counted with the first (of one affiliate: each of its
+    commissions is counted)."""
 
     status: str
     currency: str
@@ -125,7 +127,7 @@ def view(replayed: Replay, affiliate_id: str = "") -> View:
         accounts=accounts,
         sums=sums,
         owed=_owed(accounts),
-        conversions=_conversions(_of(records["conversion"], affiliate_id)),
+        conversions=_conversions(records, affiliate_id),
         payouts=_payouts(_of(records["payout"], affiliate_id)),
         records=_counted(records, affiliate_id),
         periods=[Period(id_, int(r.type), r.status, r.since) for id_, r in records["period"].items()],
@@ -151,15 +153,22 @@ def _owed(accounts: Iterable[AccountBalance]) -> list[Owed]:
     return [found[place] for place in sorted(found)]
 
 
-def _conversions(records: Iterable[Record]) -> list[Conversions]:
+def _conversions(records: dict[str, dict[str, Record]], affiliate_id: str) -> list[Conversions]:
     found: dict[tuple[str, str], Conversions] = {}
-    for one in records:
-        sums = found.setdefault((one.status, one.currency), Conversions(one.status, one.currency))
-        sums.count += 1
-        sums.amount += one.amount
-        sums.commission += one.commission
-        sums.reversed_amount += one.reversed_amount
-        sums.reversed_commission += one.reversed_commission
+
+    def sums_of(status: str, currency: str) -> Conversions:
+        return found.setdefault((status, currency), Conversions(status, currency))
+
+    for kind in ("conversion", "commission"):
+        for one in _of(records[kind], affiliate_id):
+            sums = sums_of(one.status, one.currency)
+            sums.count += kind == "conversion" or bool(affiliate_id)
+            sums.amount += one.amount
+            sums.reversed_amount += one.reversed_amount
+            if one.commission_currency not in ("", one.currency):
+                sums = sums_of(one.status, one.commission_currency)
+            sums.commission += one.commission
+            sums.reversed_commission += one.reversed_commission
     return [found[place] for place in sorted(found)]
 
 
@@ -173,12 +182,14 @@ def _payouts(records: Iterable[Record]) -> list[Payouts]:
 
 
 def _counted(records: dict[str, dict[str, Record]], affiliate_id: str) -> list[Counted]:
-    """Everything but orders and payouts, which have sums of their own; an affiliate alone has no offers and runs."""
+    """Everything but orders and payouts, which have sums of their own; an affiliate alone has no offers and runs, and
+    its commissions are counted with the orders."""
     found: dict[tuple[str, str], int] = defaultdict(int)
     for kind, of_kind in records.items():
         for id_, one in of_kind.items():
             mine = id_ == affiliate_id if kind == "affiliate" else one.affiliate_id == affiliate_id
-            if kind not in ("conversion", "payout", "period") and (mine or not affiliate_id):
+            counted = kind not in ("conversion", "payout", "period") and (mine or not affiliate_id)
+            if counted and not (affiliate_id and kind == "commission"):
                 found[kind, one.status] += 1
     return [Counted(kind, status, count) for (kind, status), count in sorted(found.items())]
 

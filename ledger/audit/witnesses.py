@@ -45,7 +45,7 @@ from ledger.audit.notes import (
 from ledger.domain.errors import InvalidInput
 from ledger.domain.ids import check_slug
 from ledger.store.database import StartupRefused
-from ledger.store.known import alone, write_durably
+from ledger.store.durable import alone, write_whole
 
 VARIABLE = "LEDGER_WITNESSES_FILE"
 TIMEOUT_SECONDS = 10.0  # for a whole answer
@@ -105,8 +105,8 @@ class Directory:
                 raise Unreached("no_directory")  # not mounted: made by nobody but the operator
             with alone(place / "checkpoint"):
                 if self._goes_on(place, checkpoint, prove):
-                    write_durably(place / str(checkpoint.size), note.encode())
-                    write_durably(place / "checkpoint", note.encode())
+                    write_whole(place / str(checkpoint.size), note.encode())
+                    write_whole(place / "checkpoint", note.encode())
         except (OSError, StartupRefused) as problem:  # full, read-only, or somebody else writes there for long
             raise Unreached(type(problem).__name__) from None
         return ""

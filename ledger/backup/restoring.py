@@ -74,7 +74,7 @@ def restore(
     keys = _vault_file(directory, said, choice, progress)
     files += [keys] if keys is not None else []
     path = known_positions_file(env)
-    was_known = known.read(path) if path is not None else None
+    was_known = known.read(path)
     sealed_file = sealed_checkpoints_file(env)
     losses = _losses(said, was_known, kept.read(sealed_file), choice.accept_loss)
     list_ = erased_subjects_file(env)

@@ -16,7 +16,7 @@ import psycopg
 from ledger.backup import manifest, tools
 from ledger.backup.manifest import LEDGER_DUMP, VAULT_DUMP, BackupRefused, Connection, Manifest, Progress
 from ledger.store.database import open_database
-from ledger.store.known import fsync_directory, write_durably
+from ledger.store.durable import fsync_directory, write_whole
 from ledger.store.pg_cluster import open_lock, try_lock
 
 NEEDS_OWNER = "LEDGER_OWNER_URL is needed: only the role that owns the tables may read all of them (docs/roles.sql)"
@@ -85,7 +85,7 @@ def take_backup(
         for name in parts:
             _sync(draft / name)
         # last: without it nothing here is a backup
-        write_durably(draft / manifest.FILE_NAME, manifest.encode(found))
+        write_whole(draft / manifest.FILE_NAME, manifest.encode(found))
         digest = manifest.state_of(draft / manifest.FILE_NAME, lambda *_: None).sha256
         (draft / LOCK).unlink()
         fsync_directory(draft)

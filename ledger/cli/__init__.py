@@ -23,7 +23,9 @@ from ledger.cli import (
     banking,
     checking,
     demo,
+    earning,
     erasing,
+    explaining,
     exporting,
     importing,
     listing,
@@ -31,11 +33,14 @@ from ledger.cli import (
     operating,
     payees,
     payouts,
+    plans,
     proving,
+    rates,
     reconciling,
     records,
     replaying,
     reporting,
+    simulating,
     statement_proof,
     statements,
     taxes,
@@ -79,9 +84,9 @@ def cli() -> None:
 
 
 MODULES = (
-    demo, operating, records, listing, money, importing, payees, payouts, statements, statement_proof, taxes,
-    reconciling, banking, auditing, checking, proving, witnessing, replaying, reporting, exporting, verifying, erasing,
-    backups, working,
+    demo, operating, records, plans, earning, listing, money, importing, rates, payees, payouts, statements,
+    statement_proof, taxes, reconciling, banking, auditing, checking, proving, witnessing, replaying, explaining,
+    simulating, reporting, exporting, verifying, erasing, backups, working,
 )  # fmt: skip
 for verbs in MODULES:
     for command in verbs.COMMANDS:

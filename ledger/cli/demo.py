@@ -9,6 +9,7 @@ from uuid import UUID
 
 import click
 
+from ledger import reads
 from ledger.audit.sealing import seal
 from ledger.audit.statement_proof import verify
 from ledger.cli.common import Ticker, major, note, print_table
@@ -18,11 +19,12 @@ from ledger.closing import close_period
 from ledger.demo import YEAR, Year, simulate
 from ledger.desk import Meta
 from ledger.domain.access import ROLES
+from ledger.explanations import explanation_of
 from ledger.projections import books
 from ledger.sealing_job import keys_for
 from ledger.service import Service, home_of, open_service, sealed_checkpoints_file
 from ledger.statement_proofs import statement_proof
-from ledger.store.known import write_durably
+from ledger.store.durable import write_whole
 from ledger.store.log import TABLES, Rows
 
 KEY_DAYS = 30
@@ -39,6 +41,7 @@ def demo(host: str, port: int, no_serve: bool, seed: int) -> None:
         with Ticker("") as ticker:
             year = simulate(service.pool, service.secrets, seed, ticker.say)
         whose = _show(service, year)
+        _explain(service, year.program)
         _prove(service, year.program, whose)
         _show_keys(service, year.program, f"http://{host}:{port}", serving=not no_serve)
         if not no_serve:
@@ -54,7 +57,9 @@ def _show(service: Service, year: Year) -> str:
     """Print the books. Returns whose entries were shown."""
     with service.ledger.reading(year.program) as (cur, id_):
         cur.execute(
-            "SELECT status, count(*) FROM conversions WHERE program_id = %s GROUP BY status ORDER BY 2 DESC", (id_,)
+            "SELECT status, count(*) FROM conversions WHERE program_id = %s AND share_no = 1"
+            " GROUP BY status ORDER BY 2 DESC",
+            (id_,),
         )
         statuses = cur.fetchall()
         balances = books.all_owed(books.account_balances(cur, id_, books.AsOf()))
@@ -83,6 +88,22 @@ def _show(service: Service, year: Year) -> str:
     return whose
 
 
+def _explain(service: Service, program: str) -> None:
+    """Why a commission is what it is: of a sale that two affiliates brought, if there is one."""
+    _heading("Why")
+    with reads.reading(service.ledger, program) as look:
+        look.cur.execute(
+            "SELECT order_id FROM conversions WHERE program_id = %s AND status = 'approved' AND offer_id = 'shoes'"
+            " ORDER BY share_no DESC, occurred_at DESC, order_id LIMIT 1",
+            (look.program_id,),
+        )
+        (order_id,) = look.cur.fetchone() or ("",)
+        found = explanation_of(look, order_id)
+    for one in found.commissions if found is not None else []:
+        click.echo(click.wrap_text(one.sentence, 100) + "\n")
+    click.echo(f"All of it, figure by figure: python3 run.py explain {order_id} --program {program}")
+
+
 def _prove(service: Service, program: str, whose: str) -> None:
     """Close the year's months, seal the logs, and let somebody who has only a file and a key check a statement."""
     _heading("Proof")
@@ -109,7 +130,7 @@ def _prove(service: Service, program: str, whose: str) -> None:
         verdict = verify(proof, [key])
         if verdict.line_count:
             break
-    write_durably(file, proof)
+    write_whole(file, proof)
     click.echo(
         f"\n{file}: {whose}'s statement of {month} ({verdict.line_count:,} lines), and the proof of all"
         f" {verdict.entry_count:,} entries since the beginning."

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from ledger.cli.common import Ticker, json_option, major, note, operator, operator_option, print_json, program_option
-from ledger.domain.ids import program_id
 from ledger.imports.mapping import load_mapping
 from ledger.imports.orders import Settings, import_orders
 from ledger.imports.recording import Totals
 from ledger.service import open_service
+from ledger.store.log import currency_of
 
 
 @click.group("import")
@@ -43,9 +43,8 @@ def import_orders_verb(
     """
     settings = Settings(program, offer, file, load_mapping(mapping_file), enrol_affiliates, operator(by))
     with open_service() as service:
-        with service.pool.connection() as conn:
-            row = conn.execute("SELECT currency FROM programs WHERE program_id = %s", (program_id(program),)).fetchone()
-        currency = settings.mapping.constants.currency or (row[0] if row else "")
+        with service.ledger.reading(program) as (cur, id_):
+            currency = settings.mapping.constants.currency or currency_of(cur, id_)
         with Ticker() as ticker:
             totals = import_orders(service.ledger, settings, ticker.say)
     if as_json:

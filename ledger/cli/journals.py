@@ -12,8 +12,9 @@ import click
 from ledger.cli.common import major, note, read_some
 from ledger.domain.errors import InvalidInput
 from ledger.journals.common import Facts, JournalDiffers
-from ledger.journals.writing import KINDS, Asked, open_journal, write_file
+from ledger.journals.writing import KINDS, Asked, open_journal
 from ledger.service import open_service
+from ledger.store.durable import write_pieces
 
 MAPPING_MAX = 1 << 20  # bytes
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -68,7 +69,7 @@ def export_journal(
                     click.echo(piece, nl=False)
                 sys.stdout.flush()
             else:
-                size, digest = write_file(file, made.pieces)
+                size, digest = write_pieces(file, made.pieces)
                 note(f"{file}: {size:,} bytes, SHA-256 {digest}")
             _say(made.facts)
     except JournalDiffers as problem:

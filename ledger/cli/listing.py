@@ -135,7 +135,9 @@ def offers(program: str, as_json: bool) -> None:
 
 def _terms(terms: Any) -> tuple[str, ...]:
     """terms: Terms or TermsPublished."""
-    if terms.rate_bps is not None:
+    if terms.plan_hash is not None:
+        pays = f"plan {terms.plan_hash[:12]}"
+    elif terms.rate_bps is not None:
         pays = f"{terms.rate_bps // 100}.{terms.rate_bps % 100:02d} %"
     else:
         pays = f"{major(terms.amount, terms.currency)} {terms.currency}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import click
 
@@ -16,9 +17,10 @@ from ledger.cli.common import (
     print_table,
     program_option,
 )
+from ledger.cli.plans import plan_option, read_plan
 from ledger.domain import money
 from ledger.domain.access import ROLES
-from ledger.domain.affiliate import DecideAffiliate, EnrolAffiliate
+from ledger.domain.affiliate import DecideAffiliate, EnrolAffiliate, GroupAffiliate, RecruitAffiliate
 from ledger.domain.errors import SamePerson
 from ledger.domain.event import Answer
 from ledger.domain.ids import program_id
@@ -70,6 +72,7 @@ def offer() -> None:
 @click.option("--percent", metavar="RATE", help="Commission as a percentage of the sale, such as 10 or 2.9.")
 @click.option("--flat", metavar="AMOUNT", help="Commission as a fixed amount a sale, such as 5.00 (needs --currency).")
 @click.option("--currency", metavar="CODE", help="The currency of --flat.")
+@plan_option
 @click.option("--hold-days", type=click.IntRange(0, 3650), required=True, help="Days until a commission matures.")
 @click.option("--window-days", type=click.IntRange(0, 3650), required=True, help="Days a click counts for.")
 @click.option(
@@ -87,6 +90,7 @@ def offer_publish(
     percent: str | None,
     flat: str | None,
     currency: str | None,
+    plan_file: Path | None,
     hold_days: int,
     window_days: int,
     effective_from: datetime | None,
@@ -96,8 +100,8 @@ def offer_publish(
 ) -> None:
     """Publish offer ID, or a new version of its terms. Terms that reach back behind now, after the first, wait for a
     second person."""
-    if (percent is None) == (flat is None):
-        raise click.UsageError("give either --percent or --flat")
+    if [percent, flat, plan_file].count(None) != 2:
+        raise click.UsageError("give one of --percent, --flat and --plan")
     if (flat is None) != (currency is None):
         raise click.UsageError("--flat needs --currency, and --currency goes with --flat only")
     terms = PublishTerms(
@@ -108,6 +112,7 @@ def offer_publish(
         amount=money.minor_units("--flat", flat, currency) if flat is not None and currency is not None else None,
         currency=currency,
         effective_from=effective_from,
+        plan=read_plan(plan_file) if plan_file is not None else None,
     )
     naming = PublishOffer(offer_id=offer_id, offer_name=offer_name, landing_url=landing_url)
     with open_service() as service:
@@ -132,7 +137,7 @@ def _is_there(service: Service, program: str, offer_id: str) -> bool:
 
 @click.group()
 def affiliate() -> None:
-    """Enrol affiliates, approve, suspend, reinstate and close them."""
+    """Enrol affiliates, approve, suspend, reinstate and close them; say their group and who recruited them."""
 
 
 @affiliate.command("enrol")
@@ -211,6 +216,37 @@ def affiliate_reinstate(affiliate_id: str, program: str, reason: str, by: str | 
 def affiliate_close(affiliate_id: str, program: str, reason: str, by: str | None) -> None:
     """Let affiliate ID earn nothing new, for good. What it is owed stays owed."""
     _decide(program, affiliate_id, "close", by, reason)
+
+
+@affiliate.command("group")
+@click.argument("affiliate_id", metavar="ID")
+@click.argument("group", metavar="GROUP")
+@program_option
+@click.option("--from", "effective_from", type=Instant(), metavar="INSTANT", help="From when on. Default: from now on.")
+@operator_option
+def affiliate_group(
+    affiliate_id: str, group: str, program: str, effective_from: datetime | None, by: str | None
+) -> None:
+    """Put affiliate ID into GROUP (1-40 of a-z 0-9 _ -; '' for none), by which plans may pay it otherwise."""
+    with open_service() as service:
+        command = GroupAffiliate(affiliate_id=affiliate_id, group=group, effective_from=effective_from)
+        answer = service.ledger.execute(program, command, meta(by))
+    starts = answer.body["effective_from"]
+    since = f" from {starts:%Y-%m-%d %H:%M} UTC on" if starts.year > 1 else ""
+    _done(answer, f"affiliate {affiliate_id} is in {f'the group {group}' if group else 'no group'}{since}")
+
+
+@affiliate.command("recruiter")
+@click.argument("affiliate_id", metavar="ID")
+@click.argument("recruiter_id", metavar="RECRUITER")
+@program_option
+@operator_option
+def affiliate_recruiter(affiliate_id: str, recruiter_id: str, program: str, by: str | None) -> None:
+    """Say that affiliate RECRUITER brought affiliate ID into the program. It is said once and for ever."""
+    with open_service() as service:
+        command = RecruitAffiliate(affiliate_id=affiliate_id, recruiter_id=recruiter_id)
+        answer = service.ledger.execute(program, command, meta(by))
+    _done(answer, f"affiliate {affiliate_id} was recruited by {recruiter_id}")
 
 
 @click.group()

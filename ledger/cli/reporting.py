@@ -24,7 +24,8 @@ NAME_WIDTH = 24  # of it for the names; a longer one moves its own value only
 @program_option
 @click.option("--period", metavar="PERIOD", help="A closed period, or a month or week, such as 2026-03.")
 @click.option("--from", "since", type=Instant(), help="Recorded (or due) at or after this instant.")
-@click.option("--until", type=Instant(), help="Recorded (or due) before this instant.")
+@click.option("--until", "--to", "until", type=Instant(), help="Recorded (or due) before this instant.")
+@click.option("--offer", metavar="ID", help="channels: only of this offer.")
 @click.option(
     "--days", type=int, help="late-entries: more days late than this; job-gaps: the last so many. 31 unless said."
 )
@@ -35,15 +36,17 @@ def report_verb(
     period: str | None,
     since: datetime | None,
     until: datetime | None,
+    offer: str | None,
     days: int | None,
     form: str,
 ) -> int:
-    """Make a report for auditors: NAME of completeness, maker-checker, access, duties, terms, late-entries, job-gaps.
+    """Make a report for auditors: NAME of completeness, maker-checker, access, duties, terms, late-entries, job-gaps;
+    or of what each channel brought and cost: channels (by what occurred from --from on and before --until).
 
     Each begins with the rule by which its rows were found, control totals, the position and the checkpoint that it
     stands on. Exit code 1 if there is something to look into.
     """
-    asked = Asked(period, since, until, days)
+    asked = Asked(period, since, until, days, offer)
     with open_service() as service:
         document = make(service.ledger, program, catalogue.find(name), asked, load_plan())
     if form == "json":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -18,7 +17,7 @@ from ledger.cli.proving import proof
 from ledger.presenting import StatementDiffers
 from ledger.service import open_service
 from ledger.statement_proofs import statement_proof as pieces_of
-from ledger.store.known import fsync_directory
+from ledger.store.durable import write_whole
 
 HOLDS, DOES_NOT, UNREADABLE = 0, 1, 2  # what `verify` exits with
 MOST_SAID = 2_000  # characters of a problem
@@ -43,29 +42,12 @@ def proof_statement(affiliate: str, period: str, program: str, version: int | No
             if file is None:
                 click.echo(proven, nl=False)
                 return
-            size = _write(file, [proven])
+            write_whole(file, proven)
     except (StatementDiffers, TreeIncomplete) as problem:
         raise click.ClickException(str(problem)) from None
     except DoesNotHold as problem:
         raise click.ClickException(f"the proof does not hold: {problem}; `ledger check` says what is wrong") from None
-    note(f"{file}: {size:,} bytes; `ledger verify {file}` checks it")
-
-
-def _write(path: Path, pieces: Iterable[bytes]) -> int:
-    """Write a file whole or not at all. Returns its bytes."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(draft, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    fsync_directory(path.parent)
-    return size
+    note(f"{file}: {len(proven):,} bytes; `ledger verify {file}` checks it")
 
 
 def escaped(text: str) -> str:

@@ -28,7 +28,7 @@ from ledger.cli.common import (
 from ledger.closing import DoesNotAddUp, close_period, reissue_period
 from ledger.domain import affiliate as affiliates
 from ledger.domain.errors import NotFound
-from ledger.presenting import STATEMENT_TIMEOUT, StatementDiffers
+from ledger.presenting import StatementDiffers
 from ledger.projections import periods, presented, programs, tax_totals
 from ledger.projections.periods import Issued
 from ledger.service import open_service
@@ -36,7 +36,8 @@ from ledger.statements.content import file_stem
 from ledger.statements.presentation import owed
 from ledger.statements.render import FORMATS, file_name, render
 from ledger.statements.words import LANGUAGES
-from ledger.store.known import write_durably
+from ledger.store.database import allow_long
+from ledger.store.durable import write_whole
 from ledger.store.vault import Vault
 
 _limit_option = click.option(
@@ -227,7 +228,7 @@ def statement(
     if file is None:
         click.echo(made, nl=False)
         return
-    write_durably(file, made)
+    write_whole(file, made)
     note(f"{file}: {len(made):,} bytes, SHA-256 {hashlib.sha256(made).hexdigest()}")
 
 
@@ -295,7 +296,7 @@ def write_statements(
                 if _has(folder / name, made):
                     kept += 1
                 else:
-                    write_durably(folder / name, made)
+                    write_whole(folder / name, made)
                     written += 1
                 ticker.show(written + kept, len(whose) * len(formats))
     click.echo(f"{written:,} files written to {folder}, {kept:,} were there already")
@@ -329,12 +330,12 @@ def tax_totals_verb(year: int, program: str, file: Path | None, as_json: bool) -
     """Show what each affiliate was paid in YEAR, by the bank's booking days: the data of a 1099-NEC or DAC7 report."""
     with open_service() as service, service.ledger.reading(program) as (cur, id_):
         zone = programs.state(cur, id_, program).zone
-        cur.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
+        allow_long(cur)
         made = tax_totals.totals(cur, id_, year, zone)
         if file is not None:
             vault = Vault(cur, service.secrets, id_, service.ledger.clock())
             numbers = tax_totals.tax_numbers(cur, id_, vault.unseal, made)
-            write_durably(file, b"".join(tax_totals.csv_file(year, made, numbers)))
+            write_whole(file, b"".join(tax_totals.csv_file(year, made, numbers)))
             note(f"{len(made):,} rows in {file}; it has tax numbers in the clear")
             return
     if as_json:

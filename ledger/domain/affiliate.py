@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from datetime import datetime
+from typing import Any, ClassVar
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from ledger.domain import erasure
-from ledger.domain.errors import DiffersFromOriginal, NotFound, WrongState
-from ledger.domain.event import Answer, Command, Decision, Draft, Event
+from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound, WrongState
+from ledger.domain.event import BEGINNING, Answer, Command, Decision, Draft, Event, in_utc
 from ledger.domain.ids import check_slug
 from ledger.domain.view import Needs, View
 
@@ -49,8 +52,30 @@ class AffiliateClosed(Event, frozen=True):
     reason: str = ""
 
 
+class AffiliateGrouped(Event, frozen=True):
+    """From effective_from on the affiliate is in this group, by which plans may pay it otherwise; '': in none."""
+
+    affiliate_id: str
+    group: str
+    effective_from: datetime
+
+
+class AffiliateRecruited(Event, frozen=True):
+    """recruiter_id brought the affiliate into the program, and may earn with it. Said once and for ever."""
+
+    affiliate_id: str
+    recruiter_id: str
+
+
+class Membership(Struct, frozen=True):
+    """In which group an affiliate is, from when; group '': in none."""
+
+    group: str
+    effective_from: datetime
+
+
 class AffiliateState(Struct):
-    """status: applied, approved, suspended or closed."""
+    """status: applied, approved, suspended or closed. groups: as they were recorded; recruiter_id '': nobody's."""
 
     affiliate_id: str
     status: str
@@ -58,7 +83,23 @@ class AffiliateState(Struct):
     email: str = ""
     note: str = ""
     decisions: int = 0
+    groups: list[Membership] = []
+    recruiter_id: str = ""
 
+    def membership_at(self, instant: datetime) -> Membership:
+        """The one with the latest effective_from that is not after instant; among equals the last recorded."""
+        best = _NO_GROUP
+        for one in self.groups:
+            if best.effective_from <= one.effective_from <= instant:
+                best = one
+        return best
+
+    def group_at(self, instant: datetime) -> str:
+        """The group that the affiliate is in at an instant, '' for none."""
+        return self.membership_at(instant).group
+
+
+_NO_GROUP = Membership("", BEGINNING)
 
 _STATUS: dict[type[Event], str] = {
     AffiliateEnrolled: "applied",
@@ -69,6 +110,9 @@ _STATUS: dict[type[Event], str] = {
 }
 
 PERSONAL_FIELDS = ("display_name", "email", "note")
+GROUP_PATTERN = r"^[a-z0-9_-]{0,40}$"
+_GROUP = re.compile(r"[a-z0-9_-]{0,40}")
+RECRUITERS_MOST = 50  # how long a chain of recruiters may be
 
 
 def key(affiliate_id: str) -> str:
@@ -81,8 +125,14 @@ def fold(state: AffiliateState | None, event: Event) -> AffiliateState:
     if isinstance(event, AffiliateEnrolled):
         return AffiliateState(event.affiliate_id, "applied", event.display_name, event.email, event.note)
     assert state is not None
-    state.decisions += 1
-    state.status = _STATUS[type(event)]
+    match event:
+        case AffiliateGrouped():
+            state.groups.append(Membership(event.group, event.effective_from))
+        case AffiliateRecruited():
+            state.recruiter_id = event.recruiter_id
+        case _:
+            state.decisions += 1
+            state.status = _STATUS[type(event)]
     return state
 
 
@@ -149,9 +199,7 @@ class DecideAffiliate(Command, frozen=True):
     def decide(self, view: View) -> Decision:
         """One event. Raises NotFound, WrongState."""
         stream = key(self.affiliate_id)
-        state = view.affiliate(self.affiliate_id)
-        if state is None:
-            raise NotFound(f"affiliate {self.affiliate_id} does not exist")
+        state = _known(view, self.affiliate_id)
         event_type, allowed, after = _DECISIONS[self.decision]
         body = {"affiliate_id": self.affiliate_id, "status": after}
         if state.status == after:
@@ -168,3 +216,91 @@ class DecideAffiliate(Command, frozen=True):
             reason = view.seal(stream, stream, f"reason.{state.decisions + 1}", self.reason)
             drafts.append((stream, event_type(affiliate_id=self.affiliate_id, reason=reason)))
         return Decision(drafts, Answer("recorded", body))
+
+
+# --- what plans look at ------------------------------------------------------------------------------------
+
+
+class GroupAffiliate(Command, frozen=True):
+    """Put an affiliate into a group ('': into none), from now on unless effective_from says later."""
+
+    name: ClassVar[str] = "group_affiliate"
+    affiliate_id: str
+    group: str
+    effective_from: datetime | None = None
+
+    def __post_init__(self) -> None:
+        check_slug("affiliate_id", self.affiliate_id)
+        if not _GROUP.fullmatch(self.group):
+            raise InvalidInput("group", "must be 1-40 characters of a-z 0-9 _ -, or empty for none")
+        if self.effective_from is not None:
+            force_setattr(self, "effective_from", in_utc("effective_from", self.effective_from))
+
+    def needs(self) -> Needs:
+        """The affiliate's stream."""
+        return Needs([key(self.affiliate_id)])
+
+    def decide(self, view: View) -> Decision:
+        """AffiliateGrouped, unless it is so already. Raises NotFound, InvalidInput."""
+        state = _known(view, self.affiliate_id)
+        stream, starts = key(self.affiliate_id), self.effective_from
+        then = state.membership_at(view.now if starts is None else starts)
+        if then.group == self.group and starts in (None, then.effective_from):
+            of: dict[str, Any] = {"group": then.group, "effective_from": then.effective_from}
+            # who was never in a group is in none since it was enrolled
+            at = view.answered_at(stream, AffiliateGrouped, **of) or view.answered_at(stream, AffiliateEnrolled)
+            return Decision([], Answer("unchanged", {"affiliate_id": self.affiliate_id, **of}, at))
+        # what was sold so far stays as it was priced
+        if starts is not None and starts < view.now:
+            raise InvalidInput("effective_from", "must not lie behind now: what was sold stays as it was priced")
+        of = {"group": self.group, "effective_from": starts or view.now}
+        grouped = AffiliateGrouped(affiliate_id=self.affiliate_id, **of)
+        return Decision([(stream, grouped)], Answer("recorded", {"affiliate_id": self.affiliate_id, **of}))
+
+
+class RecruitAffiliate(Command, frozen=True):
+    """Say who recruited an affiliate, once and for ever."""
+
+    name: ClassVar[str] = "recruit_affiliate"
+    affiliate_id: str
+    recruiter_id: str
+
+    def __post_init__(self) -> None:
+        check_slug("affiliate_id", self.affiliate_id)
+        check_slug("recruiter_id", self.recruiter_id)
+        if self.affiliate_id == self.recruiter_id:
+            raise InvalidInput("recruiter_id", "must be another affiliate: nobody recruits themselves")
+
+    def needs(self) -> Needs:
+        """Both affiliates' streams."""
+        return Needs([key(self.affiliate_id), key(self.recruiter_id)])
+
+    def decide(self, view: View) -> Decision:
+        """AffiliateRecruited. Raises NotFound, WrongState for an affiliate that has another recruiter, InvalidInput
+        where the recruiter was recruited, over others perhaps, by this affiliate."""
+        state = _known(view, self.affiliate_id)
+        stream = key(self.affiliate_id)
+        body = {"affiliate_id": self.affiliate_id, "recruiter_id": self.recruiter_id}
+        if state.recruiter_id == self.recruiter_id:
+            return Decision([], Answer("unchanged", body, view.answered_at(stream, AffiliateRecruited)))
+        if state.recruiter_id:
+            raise WrongState(
+                f"affiliate {self.affiliate_id} was recruited by {state.recruiter_id}, and that stays so",
+                recruiter_id=state.recruiter_id,
+            )
+        above = _known(view, self.recruiter_id)
+        for _ in range(RECRUITERS_MOST):
+            if not above.recruiter_id:
+                recruited = AffiliateRecruited(**body)
+                return Decision([(stream, recruited)], Answer("recorded", body))
+            if above.recruiter_id == self.affiliate_id:
+                raise InvalidInput("recruiter_id", f"was recruited by {self.affiliate_id}, itself or over others")
+            above = _known(view, above.recruiter_id)
+        raise InvalidInput("recruiter_id", f"would make a chain of more than {RECRUITERS_MOST} recruiters")
+
+
+def _known(view: View, affiliate_id: str) -> AffiliateState:
+    state = view.affiliate(affiliate_id)
+    if state is None:
+        raise NotFound(f"affiliate {affiliate_id} does not exist")
+    return state

@@ -28,6 +28,7 @@ class Attribution(Struct):
     clicked_at: datetime | None = None
     click_position: int | None = None
     click_leaf: str | None = None
+    channel: str | None = None
 
 
 class Claim(Struct, frozen=True):
@@ -46,12 +47,12 @@ def attribute(claim: Claim, view: View, may_wait: bool) -> Attribution:
     """Try the steps. may_wait: a click_id not seen yet may still come."""
     found = Attribution([])
     if claim.click_id is not None:
-        _by_click_id(found, claim, view, may_wait)
+        by_click_id(found, claim, view, may_wait)
         if found.affiliate is not None or found.waits:
             return found
-    if claim.coupon is not None and _by_coupon(found, claim, view):
+    if claim.coupon is not None and by_coupon(found, claim, view):
         return found
-    if claim.affiliate_id is not None and _credit(found, "affiliate_id", claim.affiliate_id, view):
+    if claim.affiliate_id is not None and by_name(found, claim.affiliate_id, view):
         return found
     if claim.customer_id is not None:
         _by_last_click(found, claim, view)
@@ -69,6 +70,11 @@ def _credit(found: Attribution, rule: str, affiliate_id: str, view: View) -> boo
     return True
 
 
+def by_name(found: Attribution, affiliate_id: str, view: View) -> bool:
+    """Credit the affiliate that the conversion names."""
+    return _credit(found, "affiliate_id", affiliate_id, view)
+
+
 def _in_window(claim: Claim, clicked_at: datetime) -> str | None:
     """Why a click does not count, or None when it does."""
     if clicked_at > claim.occurred_at:
@@ -80,7 +86,8 @@ def _in_window(claim: Claim, clicked_at: datetime) -> str | None:
     return "expired" if clicked_at < opens else None
 
 
-def _by_click_id(found: Attribution, claim: Claim, view: View, may_wait: bool) -> None:
+def by_click_id(found: Attribution, claim: Claim, view: View, may_wait: bool) -> None:
+    """Credit the affiliate of the conversion's own click, or wait for that."""
     assert claim.click_id is not None
     seen = view.click(claim.click_id)
     said = seen or view.token(claim.click_id)
@@ -104,9 +111,11 @@ def _by_click_id(found: Attribution, claim: Claim, view: View, may_wait: bool) -
         found.clicked_at = said.occurred_at
         found.click_position = seen.position if seen else 0
         found.click_leaf = seen.leaf_hash if seen else None
+        found.channel = seen.channel if seen else None
 
 
-def _by_coupon(found: Attribution, claim: Claim, view: View) -> bool:
+def by_coupon(found: Attribution, claim: Claim, view: View) -> bool:
+    """Credit the affiliate to whom the coupon belonged."""
     assert claim.coupon is not None
     coupon = view.coupon(claim.coupon)
     assigned = coupon.at(claim.occurred_at) if coupon else None
@@ -133,3 +142,4 @@ def _by_last_click(found: Attribution, claim: Claim, view: View) -> None:
         found.clicked_at = seen.occurred_at
         found.click_position = seen.position
         found.click_leaf = seen.leaf_hash
+        found.channel = seen.channel

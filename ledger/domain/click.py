@@ -39,6 +39,7 @@ class ClickSeen(Struct, frozen=True, gc=False):
     occurred_at: datetime
     position: int
     leaf_hash: str
+    channel: str | None = None
 
 
 class ClickToken(Struct, frozen=True):
@@ -52,25 +53,15 @@ class ClickToken(Struct, frozen=True):
 PERSONAL_FIELDS = ("sub1", "sub2", "sub3", "sub4", "sub5", "referrer", "user_agent")
 
 
-class RecordClick(Struct, frozen=True, kw_only=True, gc=False):
-    """A click to record. Without click_id a signed one is made, so that a retry is another click; ip is hashed and
-    never stored; sub1-sub5, referrer and user_agent are stored as ciphertext."""
+class RecordTouch(Struct, frozen=True, kw_only=True, gc=False):
+    """What a click and an impression have in common: whose link or banner, of which offer, when, and who it was."""
 
     affiliate_id: str
     offer_id: str
     occurred_at: datetime
-    click_id: str | None = None
     customer_id: str | None = None
     visitor_id: str | None = None
     channel: str | None = None
-    ip: str | None = None
-    sub1: str | None = None
-    sub2: str | None = None
-    sub3: str | None = None
-    sub4: str | None = None
-    sub5: str | None = None
-    referrer: str | None = None
-    user_agent: str | None = None
     duplicate: bool = False
 
     def __post_init__(self) -> None:
@@ -79,14 +70,32 @@ class RecordClick(Struct, frozen=True, kw_only=True, gc=False):
         at = in_utc("occurred_at", self.occurred_at)
         if at is not self.occurred_at:
             force_setattr(self, "occurred_at", at)
-        if self.click_id is not None:
-            force_setattr(self, "click_id", check_click_id("click_id", self.click_id))
         if self.customer_id is not None:
             force_setattr(self, "customer_id", check_pseudonym("customer_id", self.customer_id))
         if self.visitor_id is not None:
             force_setattr(self, "visitor_id", check_pseudonym("visitor_id", self.visitor_id))
         if self.channel is not None:
             force_setattr(self, "channel", check_external_id("channel", self.channel))
+
+
+class RecordClick(RecordTouch, frozen=True, kw_only=True, gc=False):
+    """A click to record. Without click_id a signed one is made, so that a retry is another click; ip is hashed and
+    never stored; sub1-sub5, referrer and user_agent are stored as ciphertext."""
+
+    click_id: str | None = None
+    ip: str | None = None
+    sub1: str | None = None
+    sub2: str | None = None
+    sub3: str | None = None
+    sub4: str | None = None
+    sub5: str | None = None
+    referrer: str | None = None
+    user_agent: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.click_id is not None:
+            force_setattr(self, "click_id", check_click_id("click_id", self.click_id))
 
     def has_personal(self) -> bool:
         """Whether any field is to be stored as ciphertext."""

@@ -1,18 +1,21 @@
-"""A conversion's events and what they add up to.
+"""A conversion's events. What they add up to: conversion_state.py.
 
-waiting → pending ⇄ held, pending → approved, pending or held → rejected, any → reversed; or unattributed.
+waiting → pending ⇄ held, pending → approved, pending or held → rejected, any → reversed; or unattributed. Where several
+affiliates are credited, each commission goes this way by itself.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from msgspec import Struct
 
-from ledger.domain import money
 from ledger.domain.event import Event
-from ledger.domain.exceptions import ExceptionRaised, ExceptionResolved
+from ledger.domain.evidence import Pricing
+from ledger.domain.ids import check_external_id
+from ledger.domain.journey import Touch
+
+RESERVED_PREFIX = "~"  # of order ids that are ours: bundles of clicks, goals
 
 
 class Step(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -30,10 +33,12 @@ class Item(Struct, frozen=True, omit_defaults=True, gc=False):
     quantity: int = 1
     amount: int = 0
     category: str | None = None
+    product: str | None = None
 
 
 class ConversionRecorded(Event, frozen=True):
-    """The sale, as its merchant told it. amount: minor units."""
+    """The sale, as its merchant told it. amount: minor units; click_count: of a bundle of clicks, which stand in the
+    traffic log behind clicks_after and up to clicks_until."""
 
     order_id: str
     offer_id: str
@@ -48,6 +53,27 @@ class ConversionRecorded(Event, frozen=True):
     channel: str | None = None
     country: str | None = None
     items: list[Item] = []
+    visitor_id: str | None = None
+    click_count: int = 0
+    clicks_after: int = 0
+    clicks_until: int = 0
+
+
+class WeighedTouch(Struct, frozen=True, omit_defaults=True, gc=False):
+    """A touch of the journey, and its part of the credit: weight of the sum of all weights."""
+
+    touch: Touch
+    weight: int
+
+
+class ConversionAttributed(Event, frozen=True):
+    """Whom a model of attribution credits, and by which touches. traffic_position: up to where the traffic log was
+    seen."""
+
+    order_id: str
+    model: str
+    touches: list[WeighedTouch]
+    traffic_position: int
 
 
 class CommissionAccrued(Event, frozen=True):
@@ -55,7 +81,10 @@ class CommissionAccrued(Event, frozen=True):
 
     Everything that explains it stands here: the steps of attribution, the click with its instant, position
     (0: known by its signature alone) and leaf hash, the traffic position seen, the terms version and rate, and
-    rounding_e4: what rounding added, in ten-thousandths of a minor unit.
+    rounding_e4: what rounding added, in ten-thousandths of a minor unit (0 where a plan priced it: see pricing).
+
+    level: 2 for who recruited the affiliate that is credited. credited_amount: the affiliate's part of the sale, where
+    it is not all of it; sale_currency: the sale's, where it is another than the commission's.
     """
 
     order_id: str
@@ -76,6 +105,39 @@ class CommissionAccrued(Event, frozen=True):
     clicked_at: datetime | None = None
     click_position: int | None = None
     click_leaf: str | None = None
+    level: int = 1
+    credited_amount: int | None = None
+    sale_currency: str | None = None
+    pricing: Pricing | None = None
+
+
+class CommissionRepriced(Event, frozen=True):
+    """A commission changed after it accrued: a retroactive tier was reached or lost, or a simulation was applied.
+
+    commission: what is accrued for the conversion from now on; amount: what that moves, less what reversals have
+    taken back of it already (minor units; below zero it is taken back); bucket: where (pending, held, payable).
+    cause: tier_reached, tier_lost or simulation. rule and step: whose tier table pays now, and by which of its
+    steps; counter and counted: what brought it there. cap: that left room for less. credited_amount and matures_at:
+    of a commission that is new to the conversion, by a simulation.
+    """
+
+    order_id: str
+    affiliate_id: str
+    amount: int
+    commission: int
+    currency: str
+    bucket: str
+    effective_at: datetime
+    cause: str
+    level: int = 1
+    rule: str = ""
+    step: int | None = None
+    counter: str = ""
+    counted: int = 0
+    simulation_id: str = ""
+    credited_amount: int | None = None
+    matures_at: datetime | None = None
+    cap: str = ""
 
 
 class ConversionUnattributed(Event, frozen=True):
@@ -104,6 +166,7 @@ class ConversionHeld(Event, frozen=True):
     currency: str
     effective_at: datetime
     reason: str = ""
+    level: int = 1
 
 
 class ConversionReleased(Event, frozen=True):
@@ -115,6 +178,7 @@ class ConversionReleased(Event, frozen=True):
     currency: str
     effective_at: datetime
     reason: str = ""
+    level: int = 1
 
 
 class ConversionApproved(Event, frozen=True):
@@ -127,6 +191,7 @@ class ConversionApproved(Event, frozen=True):
     effective_at: datetime
     by_hand: bool = False
     reason: str = ""
+    level: int = 1
 
 
 class ConversionRejected(Event, frozen=True):
@@ -139,10 +204,13 @@ class ConversionRejected(Event, frozen=True):
     effective_at: datetime
     was_held: bool = False
     reason: str = ""
+    level: int = 1
 
 
 class ConversionReversed(Event, frozen=True):
-    """Some or all of the sale was taken back. amount: of the commission; sale_amount: of the sale.
+    """Some or all of the sale was taken back. amount: of the commission; sale_amount: of the sale. Where several
+    commissions accrued, each has such an event, one behind the other, with the same sale_amount. sale_currency: the
+    sale's, where it is another than the commission's.
 
     bucket: where the commission came out of (pending, held, payable), or 'none'.
     """
@@ -155,6 +223,8 @@ class ConversionReversed(Event, frozen=True):
     effective_at: datetime
     bucket: str
     affiliate_id: str = ""
+    level: int = 1
+    sale_currency: str | None = None
 
 
 class ReversalDeferred(Event, frozen=True):
@@ -167,147 +237,17 @@ class ReversalDeferred(Event, frozen=True):
     effective_at: datetime
 
 
-class ConversionState(Struct):
-    """recorded None: only an exception (kept_exception) or early reversals so far. commission: accrued; the rest is
-    what was taken back of it. status: see the module's first line ('none' before it is recorded)."""
-
-    recorded: ConversionRecorded | None = None
-    status: str = "none"
-    accrued: CommissionAccrued | None = None
-    affiliate_id: str = ""
-    commission: int = 0
-    reversed_amount: int = 0
-    reversed_commission: int = 0
-    waits_until: datetime | None = None
-    deferred: dict[str, ReversalDeferred] = {}  # by reversal id, in the order in which they came
-    held_by_suspension: bool = False
-    released_at: datetime | None = None
-    steps: list[Step] = []
-    answer: dict[str, Any] | None = None
-    decisions: int = 0
-    kept_exception: ExceptionRaised | None = None
-    exception_open: bool = False
-
-    @property
-    def outstanding(self) -> int:
-        """Commission accrued and not taken back, minor units."""
-        return 0 if self.status == "rejected" else self.commission - self.reversed_commission
-
-    @property
-    def bucket(self) -> str:
-        """Where the outstanding commission stands: pending, held, payable, or none."""
-        return {"pending": "pending", "held": "held", "approved": "payable"}.get(self.status, "none")
-
-    def commission_of(self, sale_amount: int) -> int:
-        """What reversing sale_amount more takes back: cumulative and rounded half up, so that the parts always
-        sum to the whole. The whole sale takes back the whole commission."""
-        assert self.recorded is not None
-        whole = self.recorded.amount
-        after = self.reversed_amount + sale_amount
-        due = self.commission if after == whole else money.round_half_up(self.commission * after, whole)
-        return due - self.reversed_commission
+def checked_item(where: str, item: Item) -> Item:
+    """An item as it is stored and compared. Raises InvalidInput."""
+    category = item.category
+    if category is not None:
+        category = check_external_id(f"{where}.category", category)
+    product = item.product
+    if product is not None:
+        product = check_external_id(f"{where}.product", product)
+    return Item(check_external_id(f"{where}.sku", item.sku), item.quantity, item.amount, category, product)
 
 
 def key(order_id: str) -> str:
     """The stream key of a conversion."""
     return f"conversion:{order_id}"
-
-
-def fold(state: ConversionState | None, event: Event) -> ConversionState:
-    """ConversionState after an event."""
-    state = state or ConversionState()
-    match event:
-        case ConversionRecorded():
-            state.recorded = event
-        case CommissionAccrued():
-            state.accrued = event
-            state.status = "held" if event.held else "pending"
-            state.held_by_suspension = event.held
-            state.commission, state.affiliate_id = event.amount, event.affiliate_id
-            state.waits_until = None
-            _keep_answer(state, answer_accrued(event))
-        case ConversionReversed():
-            state.reversed_amount += event.sale_amount
-            state.reversed_commission += event.amount
-            state.deferred.pop(event.reversal_id, None)
-            assert state.recorded is not None
-            if state.reversed_amount == state.recorded.amount and state.status in (
-                "pending",
-                "held",
-                "approved",
-            ):
-                state.status = "reversed"
-        case ConversionUnattributed():
-            state.status, state.waits_until, state.steps = "unattributed", None, event.steps
-            _keep_answer(state, answer_unattributed(event))
-        case AttributionDeferred():
-            state.status, state.waits_until = "waiting", event.until
-            _keep_answer(state, answer_waiting(event))
-        case ReversalDeferred():
-            state.deferred[event.reversal_id] = event
-        case ExceptionRaised():
-            state.kept_exception, state.exception_open = event, True
-        case ExceptionResolved():
-            # a dismissed one stays: whoever sends the same fact again is told the same again
-            state.exception_open = False
-            if event.action == "retry":
-                state.kept_exception = None
-        case _:
-            _fold_decision(state, event)
-    return state
-
-
-def _keep_answer(state: ConversionState, body: dict[str, Any]) -> None:
-    """The first answer is the one that a retry gets again."""
-    if state.answer is None:
-        state.answer = body
-
-
-def _fold_decision(state: ConversionState, event: Event) -> None:
-    state.decisions += 1
-    match event:
-        case ConversionHeld():
-            state.status, state.held_by_suspension = "held", False
-        case ConversionReleased():
-            state.status, state.held_by_suspension, state.released_at = "pending", False, event.effective_at
-        case ConversionApproved():
-            state.status = "approved"
-        case ConversionRejected():
-            state.status = "rejected"
-        case _:
-            raise AssertionError(event)
-
-
-def answer_accrued(event: CommissionAccrued) -> dict[str, Any]:
-    """What the sender of a conversion is told once a commission accrued."""
-    return {
-        "order_id": event.order_id,
-        "status": "held" if event.held else "pending",
-        "affiliate_id": event.affiliate_id,
-        "commission": event.amount,
-        "currency": event.currency,
-        "matures_at": event.matures_at,
-    }
-
-
-def answer_unattributed(event: ConversionUnattributed) -> dict[str, Any]:
-    """What the sender is told when nobody is credited."""
-    return {"order_id": event.order_id, "status": "unattributed", "steps": event.steps}
-
-
-def answer_waiting(event: AttributionDeferred) -> dict[str, Any]:
-    """What the sender is told while the click is awaited."""
-    return {"order_id": event.order_id, "status": "waiting", "until": event.until}
-
-
-def released(state: ConversionState, at: datetime, reason: str = "") -> ConversionReleased:
-    """The release of all that is held of a conversion."""
-    assert state.accrued is not None
-    return ConversionReleased(
-        order_id=state.accrued.order_id,
-        affiliate_id=state.affiliate_id,
-        amount=state.outstanding,
-        currency=state.accrued.currency,
-        effective_at=at,
-        reason=reason,
-    )

@@ -308,11 +308,14 @@ class DecideDispute(Command, frozen=True):
         if self.amount is not None:
             return self._adjustment(state).decide(view).drafts
         sale = view.conversion(self.order_id)
-        if sale is None or sale.recorded is None or sale.affiliate_id != state.opened.affiliate_id:
-            raise NotFound(f"conversion {self.order_id} of affiliate {state.opened.affiliate_id} does not exist")
-        if sale.status != "held":
-            raise WrongState(f"conversion {self.order_id} is {sale.status}, not held", status=sale.status)
-        return DecideConversion(order_id=self.order_id, decision="release", reason=self.text).decide(view).drafts
+        whose = state.opened.affiliate_id
+        own = [one.status for one in sale.commissions.values() if one.affiliate_id == whose] if sale is not None else []
+        if not own:
+            raise NotFound(f"conversion {self.order_id} of affiliate {whose} does not exist")
+        if "held" not in own:
+            raise WrongState(f"conversion {self.order_id} is {own[0]}, not held", status=own[0])
+        release = DecideConversion(order_id=self.order_id, decision="release", reason=self.text, affiliate_id=whose)
+        return release.decide(view).drafts
 
     def _adjustment(self, state: DisputeState) -> ProposeAdjustment:
         assert self.amount is not None

@@ -59,6 +59,8 @@ class Decision(Struct):
 
     drafts: list[Draft]
     answer: Answer
+    # the answer's position is that of the last draft of this stream, '' for the last of all
+    own: str = ""
 
 
 def own_last(drafts: list[Draft], stream: str) -> list[Draft]:
@@ -110,6 +112,10 @@ class Command(Struct, frozen=True, kw_only=True, gc=False):
 
     def needs_then(self, view: View) -> Needs | None:
         """What a command finds it needs once its first needs are loaded."""
+        return None
+
+    def needs_last(self, view: View) -> Needs | None:
+        """What it finds it needs once those are loaded, too."""
         return None
 
 

@@ -7,18 +7,19 @@ from typing import ClassVar
 
 from msgspec.structs import force_setattr
 
+from ledger.domain import foreseeing
 from ledger.domain.conversion import (
     CommissionAccrued,
     ConversionApproved,
     ConversionHeld,
     ConversionRejected,
     ConversionReleased,
-    ConversionState,
     key,
-    released,
 )
+from ledger.domain.conversion_state import Commission, released
 from ledger.domain.errors import InvalidInput, NotFound, WrongState
-from ledger.domain.event import Answer, Command, Decision, Event, in_utc
+from ledger.domain.event import Answer, Command, Decision, Draft, Event, in_utc
+from ledger.domain.following import following
 from ledger.domain.ids import check_external_id
 from ledger.domain.view import Needs, View
 
@@ -32,13 +33,14 @@ _DECISIONS: dict[str, tuple[tuple[str, ...], str, type[Event]]] = {
 
 
 class DecideConversion(Command, frozen=True):
-    """hold, release, approve or reject a conversion. reason is free text, stored as ciphertext; approving before
-    maturity needs one."""
+    """hold, release, approve or reject a conversion: every commission on it, or one affiliate's. reason is free text,
+    stored as ciphertext; approving before maturity needs one."""
 
     name: ClassVar[str] = "decide_conversion"
     order_id: str
     decision: str
     reason: str = ""
+    affiliate_id: str = ""
 
     def __post_init__(self) -> None:
         force_setattr(self, "order_id", check_external_id("order_id", self.order_id))
@@ -48,6 +50,10 @@ class DecideConversion(Command, frozen=True):
         """The conversion."""
         return Needs([key(self.order_id)])
 
+    def needs_then(self, view: View) -> Needs | None:
+        """What a plan counts by."""
+        return foreseeing.afterwards(self.order_id, view) if self.decision == "reject" else None
+
     def decide(self, view: View) -> Decision:
         """One event. Raises NotFound, WrongState, InvalidInput."""
         state = view.conversion(self.order_id)
@@ -55,40 +61,48 @@ class DecideConversion(Command, frozen=True):
             raise NotFound(f"conversion {self.order_id} does not exist")
         allowed, after, event_type = _DECISIONS[self.decision]
         body = {"order_id": self.order_id, "status": after}
-        # a person's hold on top of a suspension's moves no money, but outlasts the suspension
-        on_top = self.decision == "hold" and state.held_by_suspension
-        if state.status == after and not on_top:
+        asked = [one for one in state.commissions.values() if self.affiliate_id in ("", one.affiliate_id)]
+        concerned = [one for one in asked if self._concerns(one, allowed)]
+        if not concerned and state.status == after:
             at = view.answered_at(key(self.order_id), event_type, CommissionAccrued)
             return Decision([], Answer("unchanged", body, at))
-        if state.status not in allowed and not on_top:
+        if not concerned:
             raise WrongState(
                 f"conversion {self.order_id} is {state.status}: {self.decision} needs {' or '.join(allowed)}",
                 status=state.status,
             )
-        return Decision([(key(self.order_id), self._event(state, view))], Answer("recorded", body))
+        drafts: list[Draft] = [
+            (key(self.order_id), self._event(one, state.decisions + number, view))
+            for number, one in enumerate(concerned, 1)
+        ]
+        return Decision(drafts + following(view, drafts), Answer("recorded", body), own=key(self.order_id))
 
-    def _event(self, state: ConversionState, view: View) -> Event:
-        assert state.accrued is not None
-        stream = key(self.order_id)
-        reason = view.seal(f"affiliate:{state.affiliate_id}", stream, f"reason.{state.decisions + 1}", self.reason)
+    def _concerns(self, one: Commission, allowed: tuple[str, ...]) -> bool:
+        # a person's hold on top of a suspension's moves no money, but outlasts the suspension
+        return one.status in allowed or (self.decision == "hold" and one.held_by_suspension)
+
+    def _event(self, one: Commission, number: int, view: View) -> Event:
+        """number: of this decision among the conversion's."""
+        reason = view.seal(f"affiliate:{one.affiliate_id}", key(self.order_id), f"reason.{number}", self.reason)
         common = {
             "order_id": self.order_id,
-            "affiliate_id": state.affiliate_id,
-            "amount": 0 if state.held_by_suspension and self.decision == "hold" else state.outstanding,
-            "currency": state.accrued.currency,
+            "affiliate_id": one.affiliate_id,
+            "amount": 0 if one.held_by_suspension and self.decision == "hold" else one.outstanding,
+            "currency": one.currency,
             "reason": reason,
+            "level": one.level,
         }
         match self.decision:
             case "hold":
                 return ConversionHeld(**common, effective_at=view.now)  # type: ignore[arg-type]
             case "release":
-                return released(state, view.now, reason)
+                return ConversionReleased(**common, effective_at=view.now)  # type: ignore[arg-type]
             case "reject":
-                return ConversionRejected(**common, effective_at=view.now, was_held=state.status == "held")  # type: ignore[arg-type]
-        early = view.now < state.accrued.matures_at
+                return ConversionRejected(**common, effective_at=view.now, was_held=one.status == "held")  # type: ignore[arg-type]
+        early = view.now < one.matures_at
         if early and not self.reason.strip():
             raise InvalidInput("reason", "is required to approve before the commission matures")
-        at = view.now if early else max(state.accrued.matures_at, state.released_at or state.accrued.matures_at)
+        at = view.now if early else one.due_at
         return ConversionApproved(**common, effective_at=at, by_hand=True)  # type: ignore[arg-type]
 
 
@@ -110,16 +124,28 @@ class ApproveDue(Command, frozen=True):
         """ConversionApproved, effective when it matured (or was released, if later), or nothing."""
         state = view.conversion(self.order_id)
         body = {"order_id": self.order_id}
-        if state is None or state.status != "pending" or state.accrued is None or state.accrued.matures_at > self.at:
+        due = [
+            one
+            for one in (state.commissions.values() if state is not None else ())
+            if one.status == "pending" and one.matures_at <= self.at
+        ]
+        if not due:
             return Decision([], Answer("unchanged", body))
-        approved = ConversionApproved(
-            order_id=self.order_id,
-            affiliate_id=state.affiliate_id,
-            amount=state.outstanding,
-            currency=state.accrued.currency,
-            effective_at=max(state.accrued.matures_at, state.released_at or state.accrued.matures_at),
-        )
-        return Decision([(key(self.order_id), approved)], Answer("recorded", body))
+        drafts: list[Draft] = [
+            (
+                key(self.order_id),
+                ConversionApproved(
+                    order_id=self.order_id,
+                    affiliate_id=one.affiliate_id,
+                    amount=one.outstanding,
+                    currency=one.currency,
+                    effective_at=one.due_at,
+                    level=one.level,
+                ),
+            )
+            for one in due
+        ]
+        return Decision(drafts, Answer("recorded", body))
 
 
 class ReleaseSuspended(Command, frozen=True):
@@ -137,7 +163,12 @@ class ReleaseSuspended(Command, frozen=True):
         """ConversionReleased, or nothing."""
         state, affiliate = view.conversion(self.order_id), view.affiliate(self.affiliate_id)
         body = {"order_id": self.order_id}
-        over = affiliate is not None and affiliate.status == "approved"
-        if state is None or not over or state.status != "held" or not state.held_by_suspension:
+        if state is None or affiliate is None or affiliate.status != "approved":
             return Decision([], Answer("unchanged", body))
-        return Decision([(key(self.order_id), released(state, view.now))], Answer("recorded", body))
+        held = [
+            one
+            for one in state.commissions.values()
+            if one.affiliate_id == self.affiliate_id and one.status == "held" and one.held_by_suspension
+        ]
+        drafts: list[Draft] = [(key(self.order_id), released(state, one, view.now)) for one in held]
+        return Decision(drafts, Answer("recorded" if drafts else "unchanged", body))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from ledger.domain import money
+from ledger.domain import money, plan_check
+from ledger.domain import plan as plans
 from ledger.domain.errors import InvalidInput, NotFound, SamePerson, WrongState
 from ledger.domain.event import BEGINNING, Answer, Command, Decision, Draft, Event, in_utc
 from ledger.domain.ids import AMOUNT_MAX, check_slug, same_person
@@ -25,9 +28,10 @@ class OfferPublished(Event, frozen=True):
 
 
 class TermsPublished(Event, frozen=True):
-    """A version of an offer's terms: percent (rate_bps) or flat (amount, currency) per conversion.
+    """A version of an offer's terms: percent (rate_bps) or flat (amount, currency) per conversion, or a plan.
 
     Conversions that occurred at or after effective_from are priced by it, until a newer version takes over.
+    plan: the document, its keys sorted; plan_hash: SHA-256 of its canonical form, hex.
     """
 
     offer_id: str
@@ -38,6 +42,8 @@ class TermsPublished(Event, frozen=True):
     rate_bps: int | None = None
     amount: int | None = None
     currency: str | None = None
+    plan: dict[str, Any] | None = None
+    plan_hash: str | None = None
 
 
 class TermsProposed(Event, frozen=True):
@@ -54,8 +60,9 @@ class TermsRejected(Event, frozen=True):
     terms_version: int
 
 
-class Terms(Struct, frozen=True):
-    """Terms in force. hold_days and window_days are days; rate_bps basis points; amount minor units."""
+class Terms(Struct, frozen=True, dict=True):
+    """Terms in force. hold_days and window_days are days; rate_bps basis points; amount minor units. document: of a
+    plan, as it was published; plan_hash: see TermsPublished."""
 
     version: int
     effective_from: datetime
@@ -64,9 +71,17 @@ class Terms(Struct, frozen=True):
     rate_bps: int | None
     amount: int | None
     currency: str | None
+    document: dict[str, Any] | None = None
+    plan_hash: str | None = None
+
+    @cached_property
+    def plan(self) -> plans.ReadPlan | None:
+        """The plan, ready for use; None for simple terms. Read when it is first asked for: a fold takes any history.
+        Raises msgspec.ValidationError for a document that is no plan."""
+        return None if self.document is None else plans.read(self.document)
 
     def commission(self, sale_amount: int) -> tuple[int, int]:
-        """(commission in minor units, what rounding added in ten-thousandths of a minor unit)."""
+        """(commission in minor units, what rounding added in ten-thousandths of a minor unit) of simple terms."""
         if self.rate_bps is None:
             assert self.amount is not None
             return self.amount, 0
@@ -84,6 +99,10 @@ class OfferState(Struct):
     terms: list[Terms]
     proposed: TermsProposed | None = None
     last_terms_version: int = 0
+
+    def version(self, number: int) -> Terms | None:
+        """A version that is or was in force, by its number."""
+        return next((one for one in self.terms if one.version == number), None)
 
     def terms_at(self, instant: datetime) -> Terms | None:
         """The version in force: the latest effective_from not after instant; among equals the newest."""
@@ -122,6 +141,8 @@ def fold(state: OfferState | None, event: Event) -> OfferState:
                     event.rate_bps,
                     event.amount,
                     event.currency,
+                    event.plan,
+                    event.plan_hash,
                 )
             )
         case TermsRejected():
@@ -176,8 +197,9 @@ def check_landing_url(url: str) -> None:
 
 
 class PublishTerms(Command, frozen=True):
-    """Publish a version of an offer's terms. effective_from None: from the beginning of time for the first
-    version, from now on for a later one. One that reaches back behind now, after the first, needs two people."""
+    """Publish a version of an offer's terms: rate_bps, amount with currency, or plan (a document: docs/plans.md).
+    effective_from None: from the beginning of time for the first version, from now on for a later one. One that
+    reaches back behind now, after the first, needs two people."""
 
     name: ClassVar[str] = "publish_terms"
     offer_id: str
@@ -187,22 +209,37 @@ class PublishTerms(Command, frozen=True):
     amount: int | None = None
     currency: str | None = None
     effective_from: datetime | None = None
+    plan: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_slug("offer_id", self.offer_id)
         for field in ("hold_days", "window_days"):
             if not 0 <= getattr(self, field) <= 3650:
                 raise InvalidInput(field, "must be from 0 to 3650 days")
-        if (self.rate_bps is None) == (self.amount is None):
-            raise InvalidInput("rate_bps", "give either a percentage (rate_bps) or a flat amount with its currency")
+        self._check_price()
+        if self.effective_from is not None:
+            force_setattr(self, "effective_from", in_utc("effective_from", self.effective_from))
+
+    def _check_price(self) -> None:
+        if [self.rate_bps, self.amount, self.plan].count(None) != 2:
+            raise InvalidInput(
+                "rate_bps", "give one of: a percentage (rate_bps), a flat amount with its currency, or a plan"
+            )
+        if self.plan is not None:
+            if self.currency is not None:
+                raise InvalidInput("currency", "goes with a flat amount; a plan names its currency itself")
+            check_plan(self.plan)
         if self.rate_bps is not None and not 0 <= self.rate_bps <= 100_000:
             raise InvalidInput("rate_bps", "must be from 0 to 100000 basis points")
         if self.amount is not None and not 0 <= self.amount <= AMOUNT_MAX:
             raise InvalidInput("amount", f"must be from 0 to {AMOUNT_MAX} minor units")
         if self.amount is not None or self.currency is not None:
             money.exponent("currency", self.currency or "")
-        if self.effective_from is not None:
-            force_setattr(self, "effective_from", in_utc("effective_from", self.effective_from))
+
+    @property
+    def plan_hash(self) -> str | None:
+        """Of the plan's canonical form."""
+        return None if self.plan is None else plans.hash_of(self.plan)
 
     def needs(self) -> Needs:
         """The offer's stream."""
@@ -228,6 +265,8 @@ class PublishTerms(Command, frozen=True):
             rate_bps=self.rate_bps,
             amount=self.amount,
             currency=self.currency,
+            plan=None if self.plan is None else msgspec.json.decode(plans.canonical(self.plan)),
+            plan_hash=self.plan_hash,
         )
         reaches_back = bool(state.terms) and effective < view.now
         event: Event = TermsProposed(terms=terms, proposed_by=view.actor) if reaches_back else terms
@@ -264,7 +303,20 @@ class PublishTerms(Command, frozen=True):
 
 
 def _content(one: PublishTerms | TermsPublished | Terms) -> tuple[object, ...]:
-    return (one.hold_days, one.window_days, one.rate_bps, one.amount, one.currency)
+    return (one.hold_days, one.window_days, one.rate_bps, one.amount, one.currency, one.plan_hash)
+
+
+def check_plan(document: Any) -> None:
+    """Raise InvalidInput, at its first mistake and with all of them, for a document that is no plan."""
+    found = plan_check.mistakes(document)
+    if not found:
+        return
+    more = f" (and {len(found) - 1} more mistakes)" if len(found) > 1 else ""
+    raise InvalidInput(
+        f"plan{found[0].pointer}",
+        f"{found[0].message}{more}",
+        mistakes=[{"pointer": one.pointer, "detail": one.message} for one in found],
+    )
 
 
 class DecideTerms(Command, frozen=True):

@@ -10,6 +10,7 @@ from ledger.domain.adjustment import AdjustmentPosted
 from ledger.domain.bank import BankFeeBooked
 from ledger.domain.conversion import (
     CommissionAccrued,
+    CommissionRepriced,
     ConversionApproved,
     ConversionHeld,
     ConversionRejected,
@@ -65,6 +66,13 @@ def _accrued(e: CommissionAccrued) -> list[Transfer]:
     bucket = "held" if e.held else "pending"
     credit = f"liability:{e.affiliate_id}:{bucket}"
     return [Transfer(COMMISSION, credit, e.amount, e.currency, e.occurred_at, e.affiliate_id)]
+
+
+def _repriced(e: CommissionRepriced) -> list[Transfer]:
+    debit, credit = COMMISSION, liability(e.affiliate_id, e.bucket)
+    if e.amount < 0:
+        debit, credit = credit, debit
+    return [Transfer(debit, credit, abs(e.amount), e.currency, e.effective_at, e.affiliate_id)]
 
 
 def _moved(source: str, target: str) -> Callable[[Any], list[Transfer]]:
@@ -137,6 +145,7 @@ def _fee(e: BankFeeBooked) -> list[Transfer]:
 
 RULES: dict[type[Event], Callable[[Any], list[Transfer]]] = {
     CommissionAccrued: _accrued,
+    CommissionRepriced: _repriced,
     ConversionHeld: _moved("pending", "held"),
     ConversionReleased: _moved("held", "pending"),
     ConversionApproved: _moved("pending", "payable"),

@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from copy import copy
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from ledger.domain import affiliate, coupon, money, offer
+from ledger.domain import affiliate, coupon, foreseeing, money, offer, planned
 from ledger.domain.affiliate import AffiliateState
-from ledger.domain.attribution import Attribution, Claim, attribute
+from ledger.domain.attribution import Attribution, attribute
 from ledger.domain.conversion import (
+    RESERVED_PREFIX,
     AttributionDeferred,
     CommissionAccrued,
     ConversionRecorded,
-    ConversionState,
     ConversionUnattributed,
     Item,
+    checked_item,
+    key,
+)
+from ledger.domain.conversion_state import (
+    ConversionState,
     answer_accrued,
     answer_unattributed,
     answer_waiting,
+    copied,
     fold,
-    key,
 )
+from ledger.domain.crediting import CAN_EARN, claim_of, credit
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound
-from ledger.domain.event import Answer, Command, Decision, Draft, Event, in_utc, own_last
+from ledger.domain.event import Answer, Command, Decision, Draft, Event, fold_all, in_utc, own_last
 from ledger.domain.exceptions import ExceptionRaised
+from ledger.domain.following import following
 from ledger.domain.ids import AMOUNT_MAX, check_click_id, check_external_id, check_pseudonym, check_slug
 from ledger.domain.offer import Terms
+from ledger.domain.planned_sale import RateMissing
 from ledger.domain.reversal import apply_deferred
 from ledger.domain.view import Needs, View
 
 FACT_FIELDS = ConversionRecorded.__struct_fields__
 
 
-class RecordConversion(Command, frozen=True):
-    """A sale to attribute and price. amount: minor units; without currency the program's is meant."""
+class RecordSale(Command, frozen=True):
+    """A sale to attribute and price, as a merchant may tell it. amount: minor units; without currency the program's is
+    meant."""
 
     name: ClassVar[str] = "record_conversion"
     order_id: str
@@ -53,9 +62,12 @@ class RecordConversion(Command, frozen=True):
     channel: str | None = None
     country: str | None = None
     items: list[Item] = []
+    visitor_id: str | None = None
 
     def __post_init__(self) -> None:
         order_id = check_external_id("order_id", self.order_id)
+        if order_id.startswith(RESERVED_PREFIX) != self._is_ours():
+            raise InvalidInput("order_id", f"must not begin with {RESERVED_PREFIX}: such ids are the ledger's own")
         if order_id is not self.order_id:
             force_setattr(self, "order_id", order_id)
         check_slug("offer_id", self.offer_id)
@@ -70,17 +82,27 @@ class RecordConversion(Command, frozen=True):
             check_slug("affiliate_id", self.affiliate_id)
         if self.customer_id is not None:
             force_setattr(self, "customer_id", check_pseudonym("customer_id", self.customer_id))
+        if self.visitor_id is not None:
+            force_setattr(self, "visitor_id", check_pseudonym("visitor_id", self.visitor_id))
         if self.click_id is not None:
             force_setattr(self, "click_id", check_click_id("click_id", self.click_id))
         for field in ("coupon", "event_id", "channel", "country"):
             if (value := getattr(self, field)) is not None:
                 force_setattr(self, field, check_external_id(field, value))
         if self.items:
-            force_setattr(self, "items", [_checked(f"items.{n}", item) for n, item in enumerate(self.items)])
+            force_setattr(self, "items", [checked_item(f"items.{n}", item) for n, item in enumerate(self.items)])
 
     def needs(self) -> Needs:
         """The conversion, and everything that attribution may look at."""
         return needs_of(self)
+
+    def needs_then(self, view: View) -> Needs | None:
+        """What a plan looks at."""
+        return foreseeing.then(self, view)
+
+    def needs_last(self, view: View) -> Needs | None:
+        """The counters of those who may be credited."""
+        return foreseeing.last(self, view)
 
     def decide(self, view: View) -> Decision:
         """ConversionRecorded and what follows from it, or ExceptionRaised. Raises DiffersFromOriginal."""
@@ -121,7 +143,12 @@ class RecordConversion(Command, frozen=True):
             channel=self.channel,
             country=self.country,
             items=self.items,
+            visitor_id=self.visitor_id,
         )
+
+    def _is_ours(self) -> bool:
+        """Whether it is a conversion that the ledger makes itself."""
+        return False
 
     def _again(self, fact: ConversionRecorded, was: ConversionRecorded, state: ConversionState, view: View) -> Decision:
         _check_same(fact, was)
@@ -129,15 +156,25 @@ class RecordConversion(Command, frozen=True):
         return Decision([], Answer("unchanged", state.answer, view.answered_at(key(self.order_id), ConversionRecorded)))
 
 
-def _checked(where: str, item: Item) -> Item:
-    """An item as it is stored and compared. Raises InvalidInput."""
-    category = item.category
-    if category is not None:
-        category = check_external_id(f"{where}.category", category)
-    return Item(check_external_id(f"{where}.sku", item.sku), item.quantity, item.amount, category)
+class RecordConversion(RecordSale, frozen=True):
+    """A sale, or a bundle of clicks: click_count of them, which stand in the traffic log behind clicks_after and up to
+    clicks_until. Only the ledger itself makes bundles."""
+
+    click_count: int = 0
+    clicks_after: int = 0
+    clicks_until: int = 0
+
+    def fact(self, view: View) -> ConversionRecorded:
+        """The command as the event that it becomes."""
+        fact, count = super().fact(view), self.click_count
+        which = {"clicks_after": self.clicks_after, "clicks_until": self.clicks_until}
+        return msgspec.structs.replace(fact, click_count=count, **which) if count else fact
+
+    def _is_ours(self) -> bool:
+        return self.click_count > 0
 
 
-def needs_of(sale: RecordConversion | ConversionRecorded) -> Needs:
+def needs_of(sale: RecordSale | ConversionRecorded) -> Needs:
     """The conversion, and everything that attribution may look at."""
     streams = [key(sale.order_id), offer.key(sale.offer_id)]
     if sale.coupon is not None:
@@ -169,10 +206,16 @@ def record(fact: ConversionRecorded, state: ConversionState | None, view: View) 
     outcome = _outcome(fact, view, may_wait=True)
     if isinstance(outcome, ExceptionRaised):
         return outcome
-    drafts: list[Draft] = [(key(fact.order_id), fact), (key(fact.order_id), outcome)]
-    if state is not None and state.deferred and not isinstance(outcome, AttributionDeferred):
-        drafts += apply_deferred(fold(fold(copy(state), fact), outcome))
-    return Decision(own_last(drafts, key(fact.order_id)), Answer("recorded", _body(outcome)))
+    stream = key(fact.order_id)
+    drafts: list[Draft] = [(stream, fact), *((stream, event) for event in outcome)]
+    if state is not None and state.deferred and not isinstance(outcome[0], AttributionDeferred):
+        drafts += apply_deferred(fold_all(fold, [fact, *outcome], copied(state)) or state)
+    return _decision(own_last(drafts, stream), outcome, fact, view)
+
+
+def _decision(drafts: list[Draft], outcome: list[Event], fact: ConversionRecorded, view: View) -> Decision:
+    """With what follows from a plan's counters."""
+    return Decision(drafts + following(view, drafts), Answer("recorded", _body(outcome)), own=key(fact.order_id))
 
 
 def attribute_now(state: ConversionState, view: View, may_wait: bool) -> Decision | ExceptionRaised:
@@ -182,10 +225,10 @@ def attribute_now(state: ConversionState, view: View, may_wait: bool) -> Decisio
     outcome = _outcome(fact, view, may_wait)
     if isinstance(outcome, ExceptionRaised):
         return outcome
-    if isinstance(outcome, AttributionDeferred):
+    if isinstance(outcome[0], AttributionDeferred):
         still = {"order_id": fact.order_id, "status": "waiting", "until": state.waits_until}
         return Decision([], Answer("unchanged", still))
-    return Decision(_settled(state, outcome), Answer("recorded", _body(outcome)))
+    return _decision(_settled(state, outcome), outcome, fact, view)
 
 
 def give_up(state: ConversionState, view: View) -> list[Draft]:
@@ -194,31 +237,19 @@ def give_up(state: ConversionState, view: View) -> list[Draft]:
     fact = state.recorded
     the_offer = view.offer(fact.offer_id)
     terms = the_offer.terms_at(fact.occurred_at) if the_offer else None
-    steps = attribute(_claim(fact, terms), view, may_wait=False).steps if terms else []
+    steps = attribute(claim_of(fact, terms.window_days), view, may_wait=False).steps if terms else []
     if steps and steps[-1].result == "matched":
         steps[-1] = msgspec.structs.replace(steps[-1], result="dismissed")
     outcome = ConversionUnattributed(order_id=fact.order_id, traffic_position=view.traffic_position, steps=steps)
-    return _settled(state, outcome)
+    return _settled(state, [outcome])
 
 
-def _settled(state: ConversionState, outcome: Event) -> list[Draft]:
+def _settled(state: ConversionState, outcome: Sequence[Event]) -> list[Draft]:
     assert state.recorded is not None
-    drafts: list[Draft] = [(key(state.recorded.order_id), outcome)]
+    drafts: list[Draft] = [(key(state.recorded.order_id), event) for event in outcome]
     if state.deferred:
-        drafts += apply_deferred(fold(copy(state), outcome))
+        drafts += apply_deferred(fold_all(fold, outcome, copied(state)) or state)
     return drafts
-
-
-def _claim(fact: ConversionRecorded, terms: Terms) -> Claim:
-    return Claim(
-        fact.offer_id,
-        fact.occurred_at,
-        terms.window_days,
-        fact.click_id,
-        fact.coupon,
-        fact.affiliate_id,
-        fact.customer_id,
-    )
 
 
 def _exception(fact: ConversionRecorded, type_: str, detail: str, affiliate_id: str = "") -> ExceptionRaised:
@@ -231,43 +262,67 @@ def _exception(fact: ConversionRecorded, type_: str, detail: str, affiliate_id: 
     )
 
 
-def _cannot_earn(found: Attribution, fact: ConversionRecorded) -> ExceptionRaised | None:
-    if found.affiliate is None or found.affiliate.status in ("approved", "suspended"):
+def _cannot_earn(affiliate: AffiliateState | None, fact: ConversionRecorded) -> ExceptionRaised | None:
+    if affiliate is None or affiliate.status in CAN_EARN:
         return None
-    who = found.affiliate.affiliate_id
-    if found.affiliate.status == "closed":
+    who = affiliate.affiliate_id
+    if affiliate.status == "closed":
         return _exception(fact, "affiliate_closed", f"affiliate {who} is closed", who)
     return _exception(fact, "affiliate_not_approved", f"affiliate {who} is not approved yet", who)
 
 
-def _outcome(fact: ConversionRecorded, view: View, may_wait: bool) -> Event:
-    """CommissionAccrued, ConversionUnattributed, AttributionDeferred, or ExceptionRaised."""
+def _outcome(fact: ConversionRecorded, view: View, may_wait: bool) -> list[Event] | ExceptionRaised:
+    """CommissionAccrued (under a plan perhaps several, and ConversionAttributed), ConversionUnattributed, or
+    AttributionDeferred; or why it cannot be applied."""
     the_offer = view.offer(fact.offer_id)
     if the_offer is None:
         return _exception(fact, "unknown_offer", f"there is no offer {fact.offer_id}")
     terms = the_offer.terms_at(fact.occurred_at)
     if terms is None:
         return _exception(fact, "no_terms", f"offer {fact.offer_id} had no terms in force at occurred_at")
-    if terms.currency is not None and terms.currency != fact.currency:
-        detail = f"the terms pay {terms.currency}, the sale is in {fact.currency}"
-        return _exception(fact, "currency_mismatch", detail)
-    found = attribute(_claim(fact, terms), view, may_wait)
-    if (refused := _cannot_earn(found, fact)) is not None:
-        return refused
+    plan = terms.plan
+    if plan is not None:
+        credited = credit(fact, terms.window_days, plan.plan.attribution, view, may_wait)
+        found, affiliates = credited.found, [affiliate for affiliate, _ in credited.affiliates]
+    else:
+        if terms.currency is not None and terms.currency != fact.currency:
+            detail = f"the terms pay {terms.currency}, the sale is in {fact.currency}"
+            return _exception(fact, "currency_mismatch", detail)
+        found = attribute(claim_of(fact, terms.window_days), view, may_wait)
+        affiliates = [found.affiliate] if found.affiliate is not None else []
+    for who in affiliates:
+        if (refused := _cannot_earn(who, fact)) is not None:
+            return refused
     if found.waits:
-        assert fact.click_id is not None
-        assert view.program is not None
-        until = view.now + timedelta(hours=view.program.click_wait_hours)
-        return AttributionDeferred(
-            order_id=fact.order_id, click_id=fact.click_id, until=until, traffic_position=view.traffic_position
-        )
-    if found.affiliate is None:
-        return ConversionUnattributed(order_id=fact.order_id, traffic_position=view.traffic_position, steps=found.steps)
-    return _accrued(fact, terms, found, found.affiliate, view)
+        return [_deferred(fact, view)]
+    if not affiliates:
+        steps = found.steps
+        return [ConversionUnattributed(order_id=fact.order_id, traffic_position=view.traffic_position, steps=steps)]
+    matures_at = _matures_at(fact.occurred_at, terms.hold_days)
+    if plan is None:
+        return [_accrued(fact, terms, found, affiliates[0], matures_at, view)]
+    try:
+        return planned.accruals(fact, terms.version, matures_at, plan, credited, view)
+    except RateMissing as missing:
+        return _exception(fact, "rate_missing", str(missing))
+
+
+def _deferred(fact: ConversionRecorded, view: View) -> AttributionDeferred:
+    assert fact.click_id is not None
+    assert view.program is not None
+    until = view.now + timedelta(hours=view.program.click_wait_hours)
+    return AttributionDeferred(
+        order_id=fact.order_id, click_id=fact.click_id, until=until, traffic_position=view.traffic_position
+    )
 
 
 def _accrued(
-    fact: ConversionRecorded, terms: Terms, found: Attribution, affiliate: AffiliateState, view: View
+    fact: ConversionRecorded,
+    terms: Terms,
+    found: Attribution,
+    affiliate: AffiliateState,
+    matures_at: datetime,
+    view: View,
 ) -> CommissionAccrued:
     amount, rounding_e4 = terms.commission(fact.amount)
     return CommissionAccrued(
@@ -278,7 +333,7 @@ def _accrued(
         currency=fact.currency,
         sale_amount=fact.amount,
         occurred_at=fact.occurred_at,
-        matures_at=_matures_at(fact.occurred_at, terms.hold_days),
+        matures_at=matures_at,
         terms_version=terms.version,
         traffic_position=view.traffic_position,
         steps=found.steps,
@@ -299,15 +354,13 @@ def _matures_at(occurred_at: datetime, hold_days: int) -> datetime:
         raise InvalidInput("occurred_at", "is too late for the offer's hold_days") from None
 
 
-def _body(outcome: Event) -> dict[str, object]:
-    match outcome:
-        case CommissionAccrued():
-            return answer_accrued(outcome)
-        case ConversionUnattributed():
-            return answer_unattributed(outcome)
-        case AttributionDeferred():
-            return answer_waiting(outcome)
-    raise AssertionError(outcome)
+def _body(outcome: Sequence[Event]) -> dict[str, object]:
+    match outcome[0]:
+        case ConversionUnattributed() as nobody:
+            return answer_unattributed(nobody)
+        case AttributionDeferred() as deferred:
+            return answer_waiting(deferred)
+    return answer_accrued([event for event in outcome if isinstance(event, CommissionAccrued)])
 
 
 class AttributeWaiting(Command, frozen=True):
@@ -326,6 +379,11 @@ class AttributeWaiting(Command, frozen=True):
         """What attribution looks at, known from the conversion."""
         state = view.conversion(self.order_id)
         return needs_of(state.recorded) if state is not None and state.recorded is not None else None
+
+    def needs_last(self, view: View) -> Needs | None:
+        """What a plan looks at, without the counters."""
+        state = view.conversion(self.order_id)
+        return foreseeing.then(state.recorded, view) if state is not None and state.recorded is not None else None
 
     def decide(self, view: View) -> Decision:
         """CommissionAccrued or ConversionUnattributed, ExceptionRaised, or nothing yet. Raises NotFound."""

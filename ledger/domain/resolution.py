@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import msgspec
 
 from ledger.domain import conversion, recording, reversal
-from ledger.domain.conversion import ConversionRecorded, ReversalDeferred
+from ledger.domain.conversion import ConversionRecorded
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound, WrongState
-from ledger.domain.event import Answer, Command, Decision, Draft, Event, own_last
+from ledger.domain.event import Answer, Command, Decision, Draft, own_last
 from ledger.domain.exceptions import ExceptionRaised, ExceptionResolved
 from ledger.domain.ids import check_external_id
 from ledger.domain.view import Needs, View
@@ -105,9 +105,8 @@ def _retried(raised: ExceptionRaised, view: View) -> list[Draft]:
     if kind == "reversal":
         state = view.reversal(raised.exception_id.split(":", 1)[1])
         assert state is not None
-        event: Event = reversal.apply(state.recorded, view.conversion(state.recorded.order_id))
-        if isinstance(event, ExceptionRaised):
-            raise WrongState(f"it still cannot be applied: {event.detail}", type=event.type)
-        assert not isinstance(event, ReversalDeferred)
-        return [(conversion.key(state.recorded.order_id), event)]
+        applied = reversal.apply(state.recorded, view.conversion(state.recorded.order_id))
+        if isinstance(applied, ExceptionRaised):
+            raise WrongState(f"it still cannot be applied: {applied.detail}", type=applied.type)
+        return [(conversion.key(state.recorded.order_id), event) for event in applied]
     raise WrongState("a line of an import cannot be retried: correct the file, or dismiss it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy
+from collections.abc import Sequence
 from datetime import datetime
 from typing import ClassVar
 
@@ -10,11 +10,13 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from ledger.domain import conversion, money
-from ledger.domain.conversion import ConversionReversed, ConversionState, ReversalDeferred
+from ledger.domain import conversion, conversion_state, foreseeing, money
+from ledger.domain.conversion import ConversionReversed, ReversalDeferred
+from ledger.domain.conversion_state import ConversionState
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput
 from ledger.domain.event import Answer, Command, Decision, Draft, Event, in_utc
 from ledger.domain.exceptions import ExceptionRaised, ExceptionResolved
+from ledger.domain.following import following
 from ledger.domain.ids import AMOUNT_MAX, check_external_id
 from ledger.domain.view import Needs, View
 
@@ -87,6 +89,10 @@ class RecordReversal(Command, frozen=True):
         """The reversal and its conversion."""
         return Needs([key(self.reversal_id), conversion.key(self.order_id)])
 
+    def needs_then(self, view: View) -> Needs | None:
+        """What a plan counts by."""
+        return foreseeing.afterwards(self.order_id, view)
+
     def decide(self, view: View) -> Decision:
         """ConversionReversed (or ReversalDeferred) and ReversalRecorded, or an exception. Raises
         DiffersFromOriginal."""
@@ -107,7 +113,8 @@ class RecordReversal(Command, frozen=True):
         if isinstance(applied, ExceptionRaised):
             return Decision([(own, fact), (own, applied)], Answer("exception", _exception_body(applied)))
         # the reversal's own record comes last, so that its position stands behind all of its effect
-        return Decision([(conversion.key(self.order_id), applied), (own, fact)], Answer("recorded", _body(fact)))
+        drafts: list[Draft] = [(conversion.key(self.order_id), event) for event in applied]
+        return Decision([*drafts, (own, fact), *following(view, drafts)], Answer("recorded", _body(fact)), own=own)
 
 
 def _body(fact: ReversalRecorded) -> dict[str, object]:
@@ -128,16 +135,18 @@ def _again(fact: ReversalRecorded, was: ReversalState, view: View) -> Decision:
     return Decision([], Answer("unchanged", _body(fact), at))
 
 
-def apply(fact: ReversalRecorded, state: ConversionState | None) -> Event:
-    """What a reversal does to its conversion: ConversionReversed, ReversalDeferred, or ExceptionRaised."""
+def apply(fact: ReversalRecorded, state: ConversionState | None) -> Sequence[Event] | ExceptionRaised:
+    """What a reversal does to its conversion: ConversionReversed for each commission, or ReversalDeferred; or why it
+    cannot be applied."""
     if state is None or state.recorded is None or state.status == "waiting":
-        return ReversalDeferred(
+        deferred = ReversalDeferred(
             order_id=fact.order_id,
             reversal_id=fact.reversal_id,
             sale_amount=fact.sale_amount,
             currency=fact.currency,
             effective_at=fact.occurred_at,
         )
+        return [deferred]
     return _reverse(fact.reversal_id, fact.sale_amount, fact.currency, fact.occurred_at, state, fact)
 
 
@@ -148,7 +157,7 @@ def _reverse(
     at: datetime,
     state: ConversionState,
     fact: Struct,
-) -> Event:
+) -> Sequence[Event] | ExceptionRaised:
     assert state.recorded is not None
     sale = state.recorded
     rest = sale.amount - state.reversed_amount
@@ -164,16 +173,27 @@ def _reverse(
     if taken > rest:
         detail = f"order {sale.order_id} has {rest} minor units left to reverse, not {taken}"
         return _exception(reversal_id, "reversal_above_rest", detail, state, fact)
-    return ConversionReversed(
-        order_id=sale.order_id,
-        reversal_id=reversal_id,
-        amount=state.commission_of(taken) if state.bucket != "none" else 0,
-        currency=sale.currency,
-        sale_amount=taken,
-        effective_at=at,
-        bucket=state.bucket,
-        affiliate_id=state.affiliate_id,
-    )
+    after = state.reversed_amount + taken
+
+    def reversed_by(amount: int, currency: str, bucket: str, affiliate_id: str, level: int) -> ConversionReversed:
+        return ConversionReversed(
+            order_id=sale.order_id,
+            reversal_id=reversal_id,
+            amount=amount,
+            currency=currency,
+            sale_amount=taken,
+            effective_at=at,
+            bucket=bucket,
+            affiliate_id=affiliate_id,
+            level=level,
+            sale_currency=sale.currency if sale.currency != currency else None,
+        )
+
+    events: list[Event] = []
+    for one in state.commissions.values():
+        back = state.taken_back(one.commission, after) - one.reversed_commission if one.bucket != "none" else 0
+        events.append(reversed_by(back, one.currency, one.bucket, one.affiliate_id, one.level))
+    return events or [reversed_by(0, sale.currency, "none", "", 1)]
 
 
 def _exception(reversal_id: str, type_: str, detail: str, state: ConversionState, fact: Struct) -> ExceptionRaised:
@@ -189,13 +209,13 @@ def _exception(reversal_id: str, type_: str, detail: str, state: ConversionState
 def apply_deferred(state: ConversionState) -> list[Draft]:
     """The reversals that came early, in the order in which they came, once the conversion can take them."""
     drafts: list[Draft] = []
-    state = copy(state)
-    state.deferred = dict(state.deferred)
+    state = conversion_state.copied(state)
     for early in list(state.deferred.values()):
-        event = _reverse(early.reversal_id, early.sale_amount, early.currency, early.effective_at, state, early)
-        if isinstance(event, ExceptionRaised):
-            drafts.append((key(early.reversal_id), event))
-        else:
+        events = _reverse(early.reversal_id, early.sale_amount, early.currency, early.effective_at, state, early)
+        if isinstance(events, ExceptionRaised):
+            drafts.append((key(early.reversal_id), events))
+            continue
+        for event in events:
             drafts.append((conversion.key(early.order_id), event))
-            state = conversion.fold(state, event)
+            state = conversion_state.fold(state, event)
     return drafts

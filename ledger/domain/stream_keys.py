@@ -14,11 +14,13 @@ from ledger.domain import (
     bank,
     breaks,
     click,
+    click_tally,
     conversion,
     coupon,
     dispute,
     erasure,
     exceptions,
+    impression,
     invoice_numbers,
     notice,
     offer,
@@ -28,8 +30,10 @@ from ledger.domain import (
     payout_run,
     period,
     program,
+    rates,
     restore,
     reversal,
+    simulation,
     statement,
     tax,
 )
@@ -52,7 +56,8 @@ _STREAMS: tuple[tuple[tuple[type[Event], ...], Callable[[Any], str]], ...] = (
     (
         (
             affiliate.AffiliateEnrolled, affiliate.AffiliateApproved, affiliate.AffiliateSuspended,
-            affiliate.AffiliateReinstated, affiliate.AffiliateClosed,
+            affiliate.AffiliateReinstated, affiliate.AffiliateClosed, affiliate.AffiliateGrouped,
+            affiliate.AffiliateRecruited,
         ),
         _by(affiliate.key, "affiliate_id"),
     ),
@@ -60,12 +65,13 @@ _STREAMS: tuple[tuple[tuple[type[Event], ...], Callable[[Any], str]], ...] = (
     ((offer.TermsProposed,), lambda event: offer.key(event.terms.offer_id)),
     ((coupon.CouponAssigned,), _by(coupon.key, "coupon")),
     ((click.ClickRecorded,), _by(click.key, "click_id")),
+    ((impression.ImpressionRecorded,), _by(impression.key, "impression_id")),
     (
         (
             conversion.ConversionRecorded, conversion.CommissionAccrued, conversion.ConversionUnattributed,
             conversion.AttributionDeferred, conversion.ConversionHeld, conversion.ConversionReleased,
             conversion.ConversionApproved, conversion.ConversionRejected, conversion.ConversionReversed,
-            conversion.ReversalDeferred,
+            conversion.ReversalDeferred, conversion.ConversionAttributed, conversion.CommissionRepriced,
         ),
         _by(conversion.key, "order_id"),
     ),
@@ -123,6 +129,15 @@ _STREAMS: tuple[tuple[tuple[type[Event], ...], Callable[[Any], str]], ...] = (
     ((bank.BankLineRecorded, bank.BankFeeBooked), _by(bank.line_key, "line_id")),
     ((bank.BankStatementImported,), _by(bank.statement_key, "statement_id")),
     ((erasure.ErasureProposed, erasure.SubjectErased, erasure.ErasureRejected), _by(erasure.key, "subject")),
+    ((rates.RateRecorded,), _by(rates.key, "base", "quote")),
+    ((click_tally.ClicksTallied,), _always(click_tally.KEY)),
+    (
+        (
+            simulation.SimulationProposed, simulation.SimulationApproved, simulation.SimulationRejected,
+            simulation.SimulationApplied,
+        ),
+        _by(simulation.key, "simulation_id"),
+    ),
 )  # fmt: skip
 KEYS: dict[type[Event], Callable[[Any], str]] = {event: key for events, key in _STREAMS for event in events}
 

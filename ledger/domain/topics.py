@@ -9,11 +9,14 @@ from ledger.domain import (
     bank,
     breaks,
     click,
+    click_tally,
     conversion,
+    conversion_state,
     coupon,
     dispute,
     erasure,
     exceptions,
+    impression,
     invoice_numbers,
     notice,
     offer,
@@ -23,8 +26,10 @@ from ledger.domain import (
     payout_run,
     period,
     program,
+    rates,
     restore,
     reversal,
+    simulation,
     statement,
     tax,
 )
@@ -115,6 +120,17 @@ EVENTS: tuple[type[Event], ...] = (
     erasure.SubjectErased,
     erasure.ErasureRejected,
     period.AffiliateTreesRecorded,
+    impression.ImpressionRecorded,
+    rates.RateRecorded,
+    affiliate.AffiliateGrouped,
+    affiliate.AffiliateRecruited,
+    conversion.ConversionAttributed,
+    conversion.CommissionRepriced,
+    click_tally.ClicksTallied,
+    simulation.SimulationProposed,
+    simulation.SimulationApproved,
+    simulation.SimulationRejected,
+    simulation.SimulationApplied,
 )
 
 TOPIC_OF: dict[type[Event], str] = {event: event.__name__ for event in EVENTS}
@@ -126,7 +142,7 @@ FOLDS: dict[str, Fold] = {  # type: ignore[type-arg]
     "affiliate": affiliate.fold,
     "offer": offer.fold,
     "coupon": coupon.fold,
-    "conversion": conversion.fold,
+    "conversion": conversion_state.fold,
     "reversal": reversal.fold,
     "adjustment": adjustment.fold,
     "key": access.fold,
@@ -146,7 +162,10 @@ FOLDS: dict[str, Fold] = {  # type: ignore[type-arg]
     "dispute": dispute.fold,
     "restores": restore.fold,
     "erasure": erasure.fold,
+    "rate": rates.fold,
+    "click_tally": click_tally.fold,
+    "simulation": simulation.fold,
 }
 
 # What rarely changes and every decision needs: remembered between batches while master_position stands still.
-MASTER_KINDS = frozenset({"program", "affiliate", "offer", "coupon", "key"})
+MASTER_KINDS = frozenset({"program", "affiliate", "offer", "coupon", "key", "rate"})

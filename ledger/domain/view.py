@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from ledger.domain.adjustment import AdjustmentState
     from ledger.domain.affiliate import AffiliateState
     from ledger.domain.click import ClickSeen, ClickToken
-    from ledger.domain.conversion import ConversionState
+    from ledger.domain.conversion_state import ConversionState
+    from ledger.domain.counting import Counter, CounterKey
     from ledger.domain.coupon import CouponState
     from ledger.domain.event import Event
     from ledger.domain.exceptions import ExceptionState
+    from ledger.domain.journey import JourneyKey, Touch
     from ledger.domain.offer import OfferState
     from ledger.domain.program import ProgramState
     from ledger.domain.reversal import ReversalState
@@ -25,14 +27,25 @@ class Needs(Struct):
     """What a command will look at, so that a batch of commands can load it in a few statements.
 
     streams: "kind:external-id" of the books; clicks: click ids; customers: (customer_id, offer_id, not after);
-    payables: (affiliate_id, currency).
+    payables: (affiliate_id, currency); sales: (customer_id, offer_id, not after, but this order).
     A need that was not named is still answered, one statement at a time.
     """
 
     streams: list[str]
     clicks: list[str] = []
     customers: list[tuple[str, str, datetime]] = []
+    journeys: list[JourneyKey] = []
     payables: list[tuple[str, str]] = []
+    counters: list[CounterKey] = []
+    sales: list[tuple[str, str, datetime, str]] = []
+
+
+class FirstSale(NamedTuple):
+    """A customer's first sale on an offer. affiliate_id: who is credited with it, '' for nobody."""
+
+    order_id: str
+    occurred_at: datetime
+    affiliate_id: str
 
 
 class View(Protocol):
@@ -74,6 +87,23 @@ class View(Protocol):
 
     def last_click(self, customer_id: str, offer_id: str, until: datetime) -> ClickSeen | None:
         """The customer's last recorded click on the offer at or before an instant."""
+
+    def journey(self, key: JourneyKey) -> list[Touch]:
+        """The clicks of a customer and a visitor on an offer, and their impressions if they are asked for: without
+        duplicates, of each kind the newest MOST_TOUCHES, in order of time."""
+
+    def first_sale(self, customer_id: str, offer_id: str, until: datetime, but: str) -> FirstSale | None:
+        """The customer's first known sale (amount above 0) on an offer that occurred at or before an instant, other
+        than the order `but`."""
+
+    def referrer(self, customer_id: str, offer_id: str, until: datetime, but: str) -> str | None:
+        """Who was credited with the first of a customer's sales that anybody was credited with."""
+
+    def counter(self, key: CounterKey) -> Counter:
+        """What a counter stands at. Not to be changed."""
+
+    def counted_orders(self, key: CounterKey) -> list[str]:
+        """The orders that a counter may have counted, and perhaps others."""
 
     def payable(self, affiliate_id: str, currency: str) -> int:
         """What is payable to an affiliate now, minor units; below zero it owes."""

@@ -12,7 +12,7 @@ from ledger.audit.directory import Manifest
 from ledger.audit.exporting_place import ExportRefused, Place, Plan, sizes_of
 from ledger.domain.errors import InvalidInput
 from ledger.exporting.reading import reading
-from ledger.store.log import Rows, last_position, position_at
+from ledger.store.log import Rows, currency_of, last_position, position_at
 
 
 class Asked(NamedTuple):
@@ -86,14 +86,11 @@ def _fresh_plan(asked: Asked, cur: Rows, id_: UUID) -> Plan:
             sealed[log] = tree.published_note(cur, id_, log, checkpoint)
             of_log = [key for key in tree.sealing_keys(cur, id_, log) if key.first_size <= checkpoint.size]
             keys += [f"{one.line()}\n" for one in of_log]
-    cur.execute("SELECT currency FROM programs WHERE program_id = %s", (id_,))
-    row = cur.fetchone()
-    assert row is not None
     return Plan(
         segments=asked.segments,
         program=asked.program,
         program_id=str(id_),
-        currency=row[0],
+        currency=currency_of(cur, id_),
         exported_at=asked.ledger.clock(),
         sealed=asked.sealed,
         sizes=ends,

@@ -10,19 +10,18 @@ from uuid import UUID
 from psycopg.abc import Query
 
 from ledger.application import CommissionLedger
+from ledger.store.database import allow_long
 from ledger.store.log import Rows
 
 ROWS_AT_ONCE = 5_000
-# Long pieces of work, but finite ones; a disk may be slow while a cursor waits.
-STATEMENT_TIMEOUT, IDLE_TIMEOUT = "2h", "10min"
+IDLE_TIMEOUT = "10min"  # a disk may be slow while a cursor waits
 
 
 @contextmanager
 def reading(ledger: CommissionLedger, program: str) -> Iterator[tuple[Rows, UUID]]:
     """As ledger.reading(), for work that takes long."""
     with ledger.reading(program) as (cur, id_):
-        cur.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
-        cur.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'")
+        allow_long(cur, IDLE_TIMEOUT)
         yield cur, id_
 
 

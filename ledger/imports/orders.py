@@ -11,14 +11,14 @@ import psycopg
 import psycopg_pool
 
 from ledger.application import CommissionLedger
-from ledger.domain.errors import NotFound, Unavailable
+from ledger.domain.errors import Unavailable
 from ledger.domain.ids import program_id
 from ledger.imports.errors import ImportRefused
 from ledger.imports.mapping import Mapping
 from ledger.imports.reading import content_digest
 from ledger.imports.recording import Recording, Totals
 from ledger.imports.staging import QUERIES, ImportFile, Progress, import_id, stage
-from ledger.store.log import last_position
+from ledger.store.log import currency_of
 
 PATIENCE = 60.0  # seconds to go on trying while the database is away, since the last progress
 PAUSE = 0.5  # seconds between tries
@@ -65,11 +65,7 @@ def _identify(ledger: CommissionLedger, settings: Settings) -> ImportFile:
     """The import's identity; checks that the program and the offer are there."""
     id_ = program_id(settings.program)
     with ledger.reading(settings.program) as (cur, _):
-        last_position(cur, id_, "books")
-        cur.execute("SELECT currency FROM programs WHERE program_id = %s", (id_,))
-        row = cur.fetchone()
-        if row is None:
-            raise NotFound(f"program {settings.program} does not exist")
+        of_program = currency_of(cur, id_)
         cur.execute(
             "SELECT 1 FROM directory WHERE program_id = %s AND kind = 'offer' AND record_id = %s"
             " AND status <> 'no_terms'",
@@ -80,7 +76,7 @@ def _identify(ledger: CommissionLedger, settings: Settings) -> ImportFile:
                 f"offer {settings.offer_id} has no terms in program {settings.program}: publish them first"
                 " (`ledger offer publish`)"
             )
-    currency = settings.mapping.constants.currency or row[0]
+    currency = settings.mapping.constants.currency or of_program
     identity = import_id(id_, content_digest(settings.path), settings.mapping, settings.offer_id, currency)
     return ImportFile(settings.program, id_, identity, settings.path.name, settings.offer_id, currency, settings.enrol)
 

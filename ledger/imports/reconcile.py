@@ -22,15 +22,16 @@ from ledger import sql
 from ledger.application import CommissionLedger
 from ledger.desk import Meta
 from ledger.domain import breaks, money
-from ledger.domain.errors import NotFound, Refusal, WrongState
+from ledger.domain.errors import Refusal, WrongState
 from ledger.domain.event import BEGINNING, Answer
 from ledger.imports import staging
 from ledger.imports.errors import ImportRefused
 from ledger.imports.mapping import Mapping
 from ledger.imports.matching import Candidate, match
 from ledger.imports.reading import content_digest
-from ledger.imports.staging import ROWS_AT_ONCE, STATEMENT_LIMIT, ImportFile, Progress, copy_lines, copy_parts
-from ledger.store.log import Rows, last_position
+from ledger.imports.staging import ROWS_AT_ONCE, ImportFile, Progress, copy_lines, copy_parts
+from ledger.store.database import LONG_STATEMENT_TIMEOUT, allow_long
+from ledger.store.log import Rows, currency_of
 
 QUERIES = sql.load("ledger.imports", "reconcile.sql")
 BATCH = 1000
@@ -146,12 +147,8 @@ def reconcile_orders(
 
 def _identify(ledger: CommissionLedger, settings: Settings) -> ImportFile:
     with ledger.reading(settings.program) as (cur, id_):
-        last_position(cur, id_, "books")
-        cur.execute("SELECT currency FROM programs WHERE program_id = %s", (id_,))
-        row = cur.fetchone()
-        if row is None:
-            raise NotFound(f"program {settings.program} does not exist")
-    currency = settings.mapping.constants.currency or row[0]
+        of_program = currency_of(cur, id_)
+    currency = settings.mapping.constants.currency or of_program
     name = f"reconcile:{content_digest(settings.path).hex()}:{currency}:{settings.mapping.meaning().decode()}"
     return ImportFile(settings.program, id_, uuid5(id_, name), settings.path.name, "", currency, True)
 
@@ -190,8 +187,7 @@ class _Reconciliation:
 
     def _stage(self, conn: Connection[TupleRow], cur: Rows) -> None:
         file, path = self._file, self._settings.path
-        cur.execute(f"SET LOCAL statement_timeout = '{STATEMENT_LIMIT}'")
-        cur.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{STATEMENT_LIMIT}'")
+        allow_long(cur, idle=LONG_STATEMENT_TIMEOUT)
         cur.execute(staging.QUERIES["take_turn"], {**file.params, "now": self._ledger.clock()})
         cur.execute(staging.QUERIES["select_unfinished"], file.params)
         if (unfinished := cur.fetchone()) is not None:

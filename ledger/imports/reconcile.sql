@@ -45,12 +45,14 @@ SELECT customer_id, sku, refund, invoice, number, quantity, price
  ORDER BY customer_id COLLATE "C", sku COLLATE "C", occurred_at, refund, invoice COLLATE "C", line_no
 
 -- name: count_orders
--- How many orders the file has in the span, and how many conversions the books have in it.
+-- How many orders the file has in the span, and how many conversions the books have in it. Orders with an id that
+-- begins with ~ are ours: no merchant knows them.
 SELECT (SELECT count(DISTINCT l.invoice) FROM import_lines l
          WHERE l.program_id = %(program_id)s AND l.import_id = %(import_id)s AND l.kind = 'sale'
            AND l.occurred_at >= %(since)s AND l.occurred_at < %(until)s),
        (SELECT count(*) FROM conversions c
-         WHERE c.program_id = %(program_id)s AND c.occurred_at >= %(since)s AND c.occurred_at < %(until)s)
+         WHERE c.program_id = %(program_id)s AND c.occurred_at >= %(since)s AND c.occurred_at < %(until)s
+           AND c.share_no = 1 AND left(c.order_id, 1) <> '~')
 
 -- name: select_order_differences
 -- Orders that one side has and the other has not, or with another amount or currency. known: kept as an exception,
@@ -77,8 +79,11 @@ WITH kept_sales AS (
                   WHERE program_id = %(program_id)s AND import_id = %(import_id)s) i ON i.invoice = s.invoice
      WHERE s.invoice IS NOT NULL
 ), here AS (
-    SELECT c.order_id, c.occurred_at, c.amount, c.currency, c.affiliate_id FROM conversions c
-     WHERE c.program_id = %(program_id)s
+    SELECT c.order_id, min(c.occurred_at) AS occurred_at, sum(c.amount)::bigint AS amount, min(c.currency) AS currency,
+           min(c.affiliate_id) FILTER (WHERE c.share_no = 1) AS affiliate_id
+      FROM conversions c
+     WHERE c.program_id = %(program_id)s AND left(c.order_id, 1) <> '~'
+     GROUP BY c.order_id
 ), compared AS (
     SELECT CASE WHEN h.order_id IS NULL THEN 'missing'
                 WHEN t.order_id IS NULL THEN 'extra'
@@ -136,7 +141,12 @@ WITH kept AS (
                   AND i.invoice = c.order_id)) AS in_file,
            coalesce(t.worth, 0) AS worth, coalesce(t.sold, c.amount) AS sold
       FROM there t
-      FULL JOIN (SELECT * FROM conversions WHERE program_id = %(program_id)s) c ON c.order_id = t.order_id
+      FULL JOIN (SELECT order_id, originator_id, min(currency) AS currency, sum(amount)::bigint AS amount,
+                        sum(reversed_amount)::bigint AS reversed_amount,
+                        min(affiliate_id) FILTER (WHERE share_no = 1) AS affiliate_id
+                   FROM conversions
+                  WHERE program_id = %(program_id)s AND left(order_id, 1) <> '~'
+                  GROUP BY order_id, originator_id) c ON c.order_id = t.order_id
      WHERE c.order_id IS NOT NULL AND c.currency = %(currency)s
        AND (t.order_id IS NOT NULL OR c.reversed_amount > 0)
 )
@@ -152,7 +162,8 @@ SELECT CASE WHEN d.there > d.here THEN 'refunded_there' ELSE 'refunded_here' END
                SELECT coalesce(sum(v.amount) FILTER (WHERE v.at >= %(since)s), 0)::bigint AS here,
                       coalesce(sum(v.amount) FILTER (WHERE v.at < %(since)s), 0)::bigint AS before,
                       max(v.at) AS occurred_at
-                 FROM (SELECT (e.state::jsonb ->> 'sale_amount')::bigint AS amount,
+                 FROM (SELECT DISTINCT e.state::jsonb ->> 'reversal_id',  -- has an event for each commission
+                              (e.state::jsonb ->> 'sale_amount')::bigint AS amount,
                               (e.state::jsonb ->> 'effective_at')::timestamptz AS at
                          FROM book_events e
                         WHERE e.program_id = %(program_id)s AND e.originator_id = b.originator_id

@@ -14,17 +14,20 @@ from psycopg.rows import TupleRow
 
 from ledger.application import CommissionLedger
 from ledger.desk import Meta
+from ledger.domain import conversion
 from ledger.domain.affiliate import DecideAffiliate, EnrolAffiliate
 from ledger.domain.conversion import Item
 from ledger.domain.errors import DiffersFromOriginal, Refusal, WrongState
 from ledger.domain.event import Answer, Command
 from ledger.domain.exceptions import line_key
+from ledger.domain.ids import stream_id
 from ledger.domain.recording import RecordConversion
 from ledger.domain.resolution import RaiseException
 from ledger.domain.reversal import RecordReversal
 from ledger.imports.errors import ImportRefused
-from ledger.imports.staging import QUERIES, ROWS_AT_ONCE, STATEMENT_LIMIT, ImportFile, Progress
-from ledger.store.log import last_position
+from ledger.imports.staging import QUERIES, ROWS_AT_ONCE, ImportFile, Progress
+from ledger.store.database import LONG_STATEMENT_TIMEOUT, allow_long
+from ledger.store.log import last_position, uuid_array
 
 C = TypeVar("C", bound=Command)
 
@@ -116,18 +119,17 @@ class Recording:
 
     def _reversals(self) -> None:
         totals = self.totals
-        positions: list[int] = []
+        recorded: list[tuple[RecordReversal, int]] = []
         with self._rows("select_reversals") as rows:
             for reversal, answer in self._applied(self._reversal(*row) for row in rows):
                 assert reversal.sale_amount is not None
                 totals.reversals += 1
                 totals.reversed_amount += reversal.sale_amount
-                # The reversal's own event stands right behind its effect on the conversion.
-                positions.append(answer.position - 1)
-                if len(positions) == BATCH:
-                    self._count_commission(positions)
-                    positions.clear()
-        self._count_commission(positions)
+                recorded.append((reversal, answer.position))
+                if len(recorded) == BATCH:
+                    self._count_commission(recorded)
+                    recorded.clear()
+        self._count_commission(recorded)
 
     def _reversal(self, refund_invoice: str, order_id: str, occurred_at: Any, amount: int) -> RecordReversal:
         return RecordReversal(
@@ -139,9 +141,16 @@ class Recording:
             reason_code="returned",
         )
 
-    def _count_commission(self, positions: list[int]) -> None:
+    def _count_commission(self, recorded: list[tuple[RecordReversal, int]]) -> None:
+        """recorded: each reversal with the position of its own event, which stands behind its effect."""
         with self._ledger.reading(self._file.program) as (cur, id_):
-            cur.execute(QUERIES["select_commission_taken_back"], {"program_id": id_, "positions": positions})
+            params = {
+                "program_id": id_,
+                "ids": uuid_array(stream_id(id_, conversion.key(one.order_id)) for one, _ in recorded),
+                "reversal_ids": [one.reversal_id for one, _ in recorded],
+                "positions": [position for _, position in recorded],
+            }
+            cur.execute(QUERIES["select_commission_taken_back"], params)
             row = cur.fetchone()
             self.totals.reversed_commission += int(row[0]) if row else 0
 
@@ -224,7 +233,7 @@ class Recording:
         may take its time in between."""
         with self._ledger.pool.connection() as conn:
             conn.set_autocommit(True)
-            conn.execute(f"SET statement_timeout = '{STATEMENT_LIMIT}'")
+            conn.execute(f"SET statement_timeout = '{LONG_STATEMENT_TIMEOUT}'")
             try:
                 with conn.cursor(name, withhold=True) as cur:
                     cur.itersize = ROWS_AT_ONCE
@@ -242,7 +251,7 @@ class Recording:
         """Note the totals, and let go of the lines that no later refund can need."""
         document = msgspec.json.encode(self.totals, order="deterministic").decode()
         with self._ledger.pool.connection() as conn, conn.cursor() as cur:
-            cur.execute(f"SET LOCAL statement_timeout = '{STATEMENT_LIMIT}'")
+            allow_long(cur)
             cur.execute(QUERIES["update_file"], {**self._file.params, "totals": document})
             cur.execute(QUERIES["delete_lines"], self._file.params)
             cur.execute(QUERIES["delete_invoices"], self._file.params)

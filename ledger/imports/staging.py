@@ -19,12 +19,11 @@ from ledger.imports.errors import ImportRefused
 from ledger.imports.mapping import Mapping
 from ledger.imports.matching import Candidate, Part, match
 from ledger.imports.reading import read_lines
+from ledger.store.database import allow_long
 from ledger.store.log import Rows, uuid_array
 
 QUERIES = sql.load("ledger.imports", "staging.sql")
 ROWS_AT_ONCE = 2_000
-# Long pieces of work, but finite ones.
-STATEMENT_LIMIT = "2h"
 
 Progress = Callable[[str, int, int | None], None]  # (what is being done, how many, of how many)
 
@@ -58,7 +57,7 @@ def stage(
     interrupted and must be finished first. Raises ImportRefused, psycopg.errors.LockNotAvailable while another import
     of the program has the turn."""
     with conn.cursor() as cur:
-        cur.execute(f"SET LOCAL statement_timeout = '{STATEMENT_LIMIT}'")
+        allow_long(cur)
         cur.execute(QUERIES["take_turn"], {**file.params, "now": now})
         cur.execute(QUERIES["select_file"], file.params)
         if cur.fetchone() is not None:

@@ -110,8 +110,9 @@ SELECT order_id, invoice, occurred_at, worth,
 
 -- name: select_reversed
 -- What the log has of some orders: their amount, and what was taken back of it.
-SELECT order_id, amount, reversed_amount FROM conversions
+SELECT order_id, sum(amount)::bigint, sum(reversed_amount)::bigint FROM conversions
  WHERE program_id = %(program_id)s AND originator_id = ANY(%(ids)s::uuid[])
+ GROUP BY order_id
 
 -- name: count_work
 -- How many orders, reversals and lines that are neither there are to record, at most.
@@ -170,10 +171,14 @@ SELECT i.invoice, i.digest, i.first_line,
  ORDER BY i.first_line
 
 -- name: select_commission_taken_back
--- How much commission the events at some positions took back.
-SELECT coalesce(sum(amount), 0)::bigint FROM journal
- WHERE program_id = %(program_id)s AND position = ANY(%(positions)s)
-   AND generation = (SELECT generation FROM log_heads WHERE program_id = %(program_id)s AND log = 'books')
+-- How much commission some reversals took back when they were recorded: what stands in their conversions before their
+-- own events, one event a commission.
+SELECT coalesce(sum((e.state::jsonb ->> 'amount')::bigint), 0)::bigint
+  FROM unnest(%(ids)s::uuid[], %(reversal_ids)s::text[], %(positions)s::bigint[]) AS r (id, reversal_id, position)
+ CROSS JOIN LATERAL (SELECT state FROM book_events
+                      WHERE program_id = %(program_id)s AND originator_id = r.id AND topic = 'ConversionReversed'
+                        AND position < r.position OFFSET 0) e
+ WHERE e.state::jsonb ->> 'reversal_id' = r.reversal_id
 
 -- name: update_file
 -- Everything is recorded.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from itertools import groupby
-from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,13 +15,13 @@ from ledger.journals.common import AccountTotals, ControlTotal, Facts, Form, Jou
 from ledger.journals.scope import QUERIES, Scope, resolve
 from ledger.projections import books, programs
 from ledger.projections.books import AsOf
-from ledger.store.known import fsync_directory
+from ledger.store.database import LONG_STATEMENT_TIMEOUT, allow_long
 from ledger.store.log import Rows
 from ledger.version import code_version
 
 LINES_AT_ONCE = 10_000
 PIECE_BYTES = 1 << 20
-TIMEOUT = "2h"
+IDLE_TIMEOUT = LONG_STATEMENT_TIMEOUT  # whoever reads the journal may take a while
 
 
 class _Kind(NamedTuple):
@@ -72,8 +69,7 @@ def open_journal(ledger: CommissionLedger, program: str, asked: Asked) -> Iterat
     with ledger.reading(program) as (cur, id_):
         cur.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         # Long work, but finite; and who reads it (a pipe, a pager) may be slow.
-        cur.execute(f"SET LOCAL statement_timeout = '{TIMEOUT}'")
-        cur.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{TIMEOUT}'")
+        allow_long(cur, IDLE_TIMEOUT)
         facts = _facts(cur, id_, program, asked, accounts.about, opening)
         yield Journalled(facts, _pieces(_text(cur, id_, facts, kind.form, accounts)))
 
@@ -167,26 +163,3 @@ def _pieces(text: Iterable[str]) -> Iterator[bytes]:
             waiting.clear()
             size = 0
     yield "".join(waiting).encode()
-
-
-# --- writing ---------------------------------------------------------------------------------------------
-
-
-def write_file(path: Path, pieces: Iterable[bytes]) -> tuple[int, str]:
-    """Write a file whole or not at all: beside its place, to the disk, then into its place. Returns its size in bytes
-    and its SHA-256. What the pieces raise leaves nothing behind."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    digest, size = sha256(), 0
-    try:
-        with open(draft, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            for piece in pieces:
-                file.write(piece)
-                digest.update(piece)
-                size += len(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    fsync_directory(path.parent)
-    return size, digest.hexdigest()

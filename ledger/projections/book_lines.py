@@ -26,6 +26,7 @@ POSTING_TOPICS = sorted(TOPIC_OF[event] for event in RULES) + sorted(codec.UPCAS
 # The events that are many, with the fields that their rules look at.
 _LEAN: dict[type[Event], tuple[str, ...]] = {
     conversion.CommissionAccrued: ("affiliate_id", "amount", "currency", "occurred_at", "held"),
+    conversion.CommissionRepriced: ("affiliate_id", "amount", "currency", "effective_at", "bucket"),
     conversion.ConversionHeld: ("affiliate_id", "amount", "currency", "effective_at"),
     conversion.ConversionReleased: ("affiliate_id", "amount", "currency", "effective_at"),
     conversion.ConversionApproved: ("affiliate_id", "amount", "currency", "effective_at"),
@@ -34,7 +35,6 @@ _LEAN: dict[type[Event], tuple[str, ...]] = {
 Row = tuple[int, str, str, datetime]  # (position, topic, state, recorded_at)
 # (position, topic, state) → (debit, credit, amount, currency, effective_at, affiliate_id) of each line; no line of zero
 Transfers = Callable[[int, str, str], Iterable[Any]]
-_INSTANTS = struct.Struct(">iqiq").pack
 
 
 def _lean(event: type[Event], wanted: tuple[str, ...]) -> Callable[[str], Any]:

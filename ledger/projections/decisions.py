@@ -18,6 +18,7 @@ from ledger.domain.ids import same_person, stream_id
 from ledger.domain.offer import TermsProposed, TermsPublished, TermsRejected
 from ledger.domain.payout_method import PayoutMethodApproved, PayoutMethodProposed, PayoutMethodRejected
 from ledger.domain.payout_run import PayoutRunApproved, PayoutRunBegun, PayoutRunRejected
+from ledger.domain.simulation import SimulationApproved, SimulationProposed, SimulationRejected
 from ledger.domain.tax import TaxRulesProposed, TaxRulesPublished, TaxRulesRejected
 from ledger.domain.topics import TOPIC_OF
 from ledger.store import codec
@@ -36,6 +37,7 @@ _KINDS: dict[str, tuple[type[Event], type[Event], type[Event], tuple[str, ...], 
         "method_version",
     ),
     "payout_run": (PayoutRunBegun, PayoutRunApproved, PayoutRunRejected, ("run_id",), ""),
+    "simulation": (SimulationProposed, SimulationApproved, SimulationRejected, ("simulation_id",), ""),
     "tax_rules": (TaxRulesProposed, TaxRulesPublished, TaxRulesRejected, (), "rules_version"),
     "terms": (TermsProposed, TermsPublished, TermsRejected, ("offer_id",), "terms_version"),
 }  # fmt: skip
@@ -46,9 +48,9 @@ _TOPICS = [*(TOPIC_OF[event] for event in _KIND_OF), TOPIC_OF[DisputeAnswered]]
 
 class Trail(Struct):
     """Something that one person proposed and another decides. kind: adjustment, dispute, erasure, payout_method,
-    payout_run, tax_rules or terms; record_id: '' for the program's tax rules; version: of a payout method, tax rules
-    or terms. decision: approved or rejected, and the position of its event; '' and 0 while nobody has decided.
-    proposed_by: who opened it, of a dispute. answered_by: who wrote back last, of a dispute."""
+    payout_run, simulation, tax_rules or terms; record_id: '' for the program's tax rules; version: of a payout method,
+    tax rules or terms. decision: approved or rejected, and the position of its event; '' and 0 while nobody has
+    decided. proposed_by: who opened it, of a dispute. answered_by: who wrote back last, of a dispute."""
 
     kind: str
     record_id: str

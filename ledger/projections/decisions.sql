@@ -7,7 +7,8 @@ SELECT position, originator_id FROM book_events
  WHERE program_id = %(program_id)s AND position > %(after)s
    AND topic IN ('AdjustmentPosted', 'AdjustmentRejected', 'DisputeAccepted', 'DisputeRejected', 'ErasureRejected',
                  'PayoutMethodApproved', 'PayoutMethodRejected', 'PayoutRunApproved', 'PayoutRunRejected',
-                 'SubjectErased', 'TaxRulesPublished', 'TaxRulesRejected', 'TermsPublished', 'TermsRejected')
+                 'SimulationApproved', 'SimulationRejected', 'SubjectErased', 'TaxRulesPublished', 'TaxRulesRejected',
+                 'TermsPublished', 'TermsRejected')
  ORDER BY position LIMIT %(limit)s
 
 -- name: select_steps

@@ -25,6 +25,7 @@ def store(cur: Rows, program_id: UUID, touched: Sequence[Touched], now: datetime
     directory.store(cur, program_id, directory_entries(touched))
 
 
-def _began(stream: Touched) -> bool:
-    """Whether the batch recorded the sale."""
-    return any(isinstance(record.body, ConversionRecorded) for record in stream.records[-stream.fresh :])
+def _began(stream: Touched) -> int | None:
+    """Where the batch recorded the sale, None where an earlier one did."""
+    fresh = stream.records[-stream.fresh :]
+    return next((record.position for record in fresh if isinstance(record.body, ConversionRecorded)), None)

@@ -22,7 +22,7 @@ from ledger.projections.book_lines import POSTING_TOPICS, LineWriter, first_diff
 from ledger.projections.books import JOURNAL_COLUMNS
 from ledger.store import log
 from ledger.store.copy import BINARY_HEADER, BINARY_TRAILER
-from ledger.store.database import Pool
+from ledger.store.database import Pool, allow_long
 
 QUERIES = sql.load("ledger.projections", "rebuild.sql")
 EVENTS_AT_ONCE = 30_000
@@ -82,8 +82,7 @@ def rebuild(
         replay = _Replay(reader, program_id, live=row[0], built=row[1] + 1, replace=replace)
         try:
             with writer.transaction():
-                # A long piece of work, but a finite one.
-                writer.execute("SET LOCAL statement_timeout = '2h'")
+                allow_long(writer)
                 writer.execute(f"SET LOCAL lock_timeout = '{LOCK_LIMIT}'")
                 for conn in (reader, writer):  # either may wait for the other
                     conn.execute("SET LOCAL idle_in_transaction_session_timeout = '10min'")

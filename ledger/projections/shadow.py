@@ -17,15 +17,19 @@ from uuid import UUID
 from psycopg import sql as pgsql
 
 from ledger import sql
-from ledger.domain import exceptions
+from ledger.domain import counting, exceptions
 from ledger.domain.access import KeyIssued, KeyRevoked
 from ledger.domain.click import ClickRecorded
+from ledger.domain.counting import Counted
 from ledger.domain.event import Recorded
+from ledger.domain.impression import ImpressionRecorded
 from ledger.domain.period import PeriodClosed, PeriodReissued
 from ledger.domain.stream_keys import stream_key
 from ledger.domain.topics import FOLDS
-from ledger.projections import inline, periods, touches
+from ledger.projections import counters, inline, periods, touches
+from ledger.projections.planning import Planning
 from ledger.store import codec
+from ledger.store.database import allow_long
 from ledger.store.log import Rows, uuid_array
 
 QUERIES = sql.load("ledger.projections", "shadow.sql")
@@ -47,7 +51,7 @@ class Projection(NamedTuple):
 PROJECTIONS: dict[str, Projection] = {
     one.table: one
     for one in (
-        Projection("conversions", "books", ("originator_id",), ("order_id",)),
+        Projection("conversions", "books", ("originator_id", "share_no"), ("order_id",)),
         Projection("directory", "books", ("kind", "record_id"), ("kind", "record_id")),
         Projection("payouts", "books", ("payout_id",), ("payout_id",)),
         Projection("payout_runs", "books", ("run_id",), ("run_id",)),
@@ -60,10 +64,14 @@ PROJECTIONS: dict[str, Projection] = {
             "carried_lines", "books", ("period", "version", "position", "line_no"),
             ("period", "version", "position", "line_no"),
         ),
+        Projection(
+            "plan_counters", "books", ("offer_id", "affiliate_id", "period", "currency"),
+            ("offer_id", "affiliate_id", "period", "currency"),
+        ),
         # the secret itself is in no log: a row that is gone cannot be made again, its key must be issued anew
         Projection("api_keys", "books", ("key_id",), ("key_id",), ("secret_hmac",)),
         Projection(
-            "touches", "traffic", ("customer_id", "occurred_at", "position"), ("position",)
+            "touches", "traffic", ("person", "offer_id", "kind", "occurred_at", "position"), ("position",)
         ),
     )
 }  # fmt: skip
@@ -125,7 +133,7 @@ class Shadow:
 
     def begin(self) -> None:
         """Make the empty tables. They, and the search path that puts them in front, are gone with the transaction."""
-        self._cur.execute("SET LOCAL statement_timeout = '2h'")
+        allow_long(self._cur)
         for one in PROJECTIONS.values():
             table = pgsql.Identifier(one.table)
             self._cur.execute(
@@ -157,15 +165,19 @@ class Shadow:
     def _batch(self, events: Sequence[Recorded]) -> None:
         self._load({e.originator_id: e for e in reversed(events)})
         touched: dict[UUID, _Stream] = {}
+        counted: Counted = {}
         for event in events:
             stream = self._streams[event.originator_id]
             stream.add(event)
             stream.fresh += 1
             touched[event.originator_id] = stream
+            if Planning.counts(event.body):
+                counting.add_up(counted, counting.changes(stream.state, event.body))
         now = events[-1].recorded_at
         assert now is not None
         inline.store(self._cur, self._program_id, list(touched.values()), now)
         self._store_keys(events)
+        counters.store(self._cur, self._program_id, counted)
         self._kept += len(events)
         for id_, stream in touched.items():
             stream.fresh = 0
@@ -205,18 +217,14 @@ class Shadow:
                 self._cur.execute(QUERIES["revoke_key"], row)
 
     def traffic(self, events: Iterable[Recorded]) -> None:
-        """The next clicks."""
-        rows: list[tuple[Any, ...]] = []
+        """The next clicks and impressions."""
+        rows = touches.TouchRows(self._program_id)
         for event in events:
-            click = event.body
-            if isinstance(click, ClickRecorded) and click.customer_id is not None:
-                rows.append(
-                    (
-                        self._program_id, click.customer_id, click.occurred_at, event.position, event.originator_id,
-                        click.offer_id,
-                    )
-                )  # fmt: skip
-        touches.store(self._cur, self._program_id, rows)
+            touch = event.body
+            if isinstance(touch, ClickRecorded | ImpressionRecorded):
+                kind = "click" if isinstance(touch, ClickRecorded) else "impression"
+                rows.add(kind, event.position, event.originator_id.bytes, touch)
+        rows.store(self._cur)
 
     def settle(self) -> None:
         """What follows from tables instead of events: the lines that wait for a later period. Call it again after

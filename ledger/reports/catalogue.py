@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ledger.domain.errors import NotFound
-from ledger.reports import completeness, job_gaps, keys, late_entries, maker_checker, terms
+from ledger.reports import channels, completeness, job_gaps, keys, late_entries, maker_checker, terms
 from ledger.reports.report import Document, Head, Report
 from ledger.statements.csvfile import harmless
 
@@ -19,7 +19,7 @@ REPORTS: dict[str, Report] = {
     report.name: report
     for report in (
         completeness.REPORT, maker_checker.REPORT, keys.ACCESS, keys.DUTY_CONFLICTS, terms.REPORT, late_entries.REPORT,
-        job_gaps.REPORT,
+        job_gaps.REPORT, channels.REPORT,
     )
 }  # fmt: skip
 NAMES = tuple(REPORTS)

@@ -17,20 +17,22 @@ from ledger.domain.period import span_of
 from ledger.jobplan import JobPlan
 from ledger.projections import periods, programs
 from ledger.store import log
+from ledger.store.database import allow_long
 from ledger.store.log import Rows
 from ledger.version import code_version
 
 QUERIES = sql.load("ledger.reports", "reports.sql")
-STATEMENT_TIMEOUT = "2h"  # long work, but finite
 
 
 class Asked(NamedTuple):
-    """What somebody wants to know. since, until: instants of recording, from and before; days: see the report."""
+    """What somebody wants to know. since, until: instants of recording (of happening, in the channel report), from and
+    before; days: see the report; offer: only of this one."""
 
     period: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     days: int | None = None
+    offer: str | None = None
 
 
 class Scope(NamedTuple):
@@ -82,8 +84,8 @@ class Made(NamedTuple):
 
 
 class Report(NamedTuple):
-    """A report that can be asked for. rule: how its rows are found; takes: which of period, from, until and days it
-    understands; days_are_a_span: `days` says when it begins, as a period does."""
+    """A report that can be asked for. rule: how its rows are found; takes: which of period, from, until, days and offer
+    it understands; days_are_a_span: `days` says when it begins, as a period does."""
 
     name: str
     rule: str
@@ -131,7 +133,7 @@ def make(ledger: CommissionLedger, program: str, report: Report, asked: Asked, p
     """Make a report. Raises InvalidInput for a parameter that it does not take, NotFound, UnknownProgram."""
     _check(report, asked)
     with ledger.reading(program) as (cur, id_):
-        cur.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
+        allow_long(cur)
         position = log.last_position(cur, id_, "books")
         zone = programs.state(cur, id_, program).zone
         scope = Scope(ledger, cur, id_, program, zone, position, ledger.clock(), plan, asked)
@@ -155,8 +157,7 @@ def make(ledger: CommissionLedger, program: str, report: Report, asked: Asked, p
 
 
 def _check(report: Report, asked: Asked) -> None:
-    given = {"period": asked.period, "from": asked.since, "until": asked.until, "days": asked.days}
-    for name, value in given.items():
+    for name, value in _given(asked).items():
         if value is not None and name not in report.takes:
             takes = ", ".join(report.takes) or "no parameter"
             raise InvalidInput(name, f"is not what {report.name} takes: {takes}")
@@ -170,10 +171,15 @@ def _check(report: Report, asked: Asked) -> None:
         raise InvalidInput("days", "must be from 0 to 36600")
 
 
+def _given(asked: Asked) -> dict[str, Any]:
+    """What was asked, by the names that callers use."""
+    return {
+        "period": asked.period, "from": asked.since, "until": asked.until, "days": asked.days, "offer": asked.offer
+    }  # fmt: skip
+
+
 def _parameters(scope: Scope) -> dict[str, Any]:
-    asked = scope.asked
-    given = {"period": asked.period, "from": asked.since, "until": asked.until, "days": asked.days}
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in _given(scope.asked).items() if value is not None}
 
 
 def _recorded_at(scope: Scope) -> datetime | None:

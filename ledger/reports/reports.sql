@@ -70,7 +70,3 @@ SELECT position, actor FROM book_events WHERE program_id = %(program_id)s AND po
 SELECT job, due_at, attempt, outcome, worker, started_at, finished_at, detail FROM job_runs
  WHERE program_id = %(program_id)s AND due_at >= %(since)s AND due_at < %(until)s
  ORDER BY job, due_at, attempt
-
--- name: select_first_run
--- The first due time for which any job ran.
-SELECT min(due_at) FROM job_runs WHERE program_id = %(program_id)s

@@ -208,6 +208,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {
 # What one event of the log is called on a statement; in the order in which a summary lists them.
 EVENTS: dict[str, tuple[str, str, str, str]] = {
     "CommissionAccrued": ("Commission", "Provision", "Comissão", "Комиссия"),
+    "CommissionRepriced": ("Commission changed", "Provision angepasst", "Comissão alterada", "Комиссия изменена"),
     "ConversionHeld": ("Held", "Angehalten", "Posta em espera", "Приостановлено"),
     "ConversionReleased": ("Released", "Halt aufgehoben", "Liberada da espera", "Приостановка снята"),
     "ConversionApproved": ("Approved", "Freigegeben", "Aprovada", "Одобрено"),

@@ -37,6 +37,9 @@ CHECKOUT_TIMEOUT = 1.5  # seconds to wait for a connection of the pool
 LOCK_TIMEOUT = 1.5  # seconds
 STATEMENT_TIMEOUT = 15.0  # seconds
 IDLE_IN_TRANSACTION_TIMEOUT = 20.0  # seconds
+# For what reads a program from its beginning (a period's close, an export, a journal, a rebuild): minutes with millions
+# of events, and longer on a slow disk; but finite too, so that what hangs is given up on the same day.
+LONG_STATEMENT_TIMEOUT = "2h"
 # The pool doubles its delay between attempts until this: small, so that it is back a second after the server.
 RECONNECT_TIMEOUT = 2.0  # seconds
 
@@ -74,6 +77,14 @@ def answering(pool: Pool, deadline: float, *, whole: bool = True) -> Iterator[Co
             conn.commit()
         finally:
             conn.deadline = None
+
+
+def allow_long(cur: psycopg.Cursor[Any] | psycopg.Connection[Any], idle: str | None = None) -> None:
+    """Let the statements of this transaction take long. idle: how long it may wait for us between two, such as 10min;
+    as always without."""
+    cur.execute(f"SET LOCAL statement_timeout = '{LONG_STATEMENT_TIMEOUT}'")
+    if idle is not None:
+        cur.execute(sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}").format(sql.Literal(idle)))
 
 
 class StartupRefused(Exception):

@@ -11,12 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
-import msgspec
 from msgspec import Struct
 
 from ledger.domain.ids import program_id
-from ledger.store import known
 from ledger.store.database import Connection, StartupRefused
+from ledger.store.durable import Memory, alone
 from ledger.store.log import Rows
 from ledger.store.vault import alive_keys, erase_subject
 
@@ -40,24 +39,13 @@ class ErasedSubjects(Struct):
     programs: dict[str, dict[str, Erased]] = {}
 
 
+_file = Memory("erased subjects", ErasedSubjects)
+read = _file.read_or_new
+
+
 def file_beside(known_positions: Path) -> Path:
     """The file's place, from that of the known positions: known-positions.json → known-positions.erased.json."""
     return known_positions.with_name(f"{known_positions.stem}.erased.json")
-
-
-def read(path: Path | None) -> ErasedSubjects:
-    """Who was erased; nobody without a file. Raises StartupRefused for a file that is not one."""
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=ErasedSubjects) if path is not None else ErasedSubjects()
-    except FileNotFoundError:
-        return ErasedSubjects()
-    except (msgspec.DecodeError, OSError) as problem:
-        raise StartupRefused(
-            f"the erased subjects in {path} cannot be read ({problem}); put a copy of the file in place"
-        ) from None
-    if found.format != FORMAT:
-        raise StartupRefused(f"{path} has format {found.format}, which this version does not know (it knows {FORMAT})")
-    return found
 
 
 def note(path: Path, program: str, found: Mapping[str, Erased]) -> int:
@@ -65,13 +53,13 @@ def note(path: Path, program: str, found: Mapping[str, Erased]) -> int:
     Raises StartupRefused, OSError."""
     if not found:
         return 0
-    with known.alone(path):
+    with alone(path):
         said = read(path)
         subjects = said.programs.setdefault(program, {})
         changed = {subject: one for subject, one in found.items() if subjects.get(subject) != one}
         if changed:
             subjects.update(changed)
-            known.write_durably(path, msgspec.json.format(msgspec.json.encode(said), indent=2) + b"\n")
+            _file.write(path, said)
     return len(changed)
 
 

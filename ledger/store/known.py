@@ -6,23 +6,19 @@ opens the ledger compares. It may lie on another disk or be copied elsewhere (LE
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 from msgspec import Struct
 
 from ledger.domain.ids import program_id
 from ledger.store.database import Connection, Pool, StartupRefused
+from ledger.store.durable import Memory, alone
 from ledger.store.log import TABLES, Rows
-from ledger.store.pg_cluster import open_lock, unlock, wait_for_lock
 
 FORMAT = 1
-LOCK_LIMIT = 30.0  # seconds to wait for another process that writes the file
 FILE_NAME = "known-positions.json"
 
 
@@ -59,6 +55,10 @@ class KnownPositions(Struct):
                 yield program, log, known
 
 
+_file = Memory("known positions", KnownPositions)
+read, write = _file.read, _file.write
+
+
 class Contradiction(NamedTuple):
     """A log that does not have what is known of it. ends: its last position; found: the leaf hash that it has at the
     known position, None where it ends before."""
@@ -74,50 +74,6 @@ class Contradiction(NamedTuple):
         if self.found is None:
             return f"{where} ({self.known.recorded_at:%Y-%m-%dT%H:%M:%SZ}), and the log ends at {self.ends}"
         return f"{where} with leaf hash {self.known.leaf_hash[:16]}…, and the log has {self.found[:16]}… there"
-
-
-def read(path: Path) -> KnownPositions | None:
-    """What is known; None without a file. Raises StartupRefused for a file that is not one."""
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=KnownPositions)
-    except FileNotFoundError:
-        return None
-    except (msgspec.DecodeError, OSError) as problem:
-        raise StartupRefused(
-            f"the known positions in {path} cannot be read ({problem}); put a copy of the file in place"
-        ) from None
-    if found.format != FORMAT:
-        raise StartupRefused(f"{path} has format {found.format}, which this version does not know (it knows {FORMAT})")
-    return found
-
-
-def write(path: Path, known: KnownPositions) -> None:
-    """Replace the file in one step that survives a crash."""
-    text = msgspec.json.format(msgspec.json.encode(known), indent=2) + b"\n"
-    write_durably(path, text)
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside its place, to the disk, then into its place."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(draft, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    fsync_directory(path.parent)
-
-
-def fsync_directory(path: Path) -> None:
-    """Make the names in a directory survive a crash."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # --- comparing -------------------------------------------------------------------------------------------
@@ -163,7 +119,7 @@ def contradictions(cur: Rows, known: KnownPositions) -> Iterator[Contradiction]:
 
 def check(conn: Connection, path: Path | None) -> None:
     """Refuse a database that does not have what is known of it. No file, no objection. Raises StartupRefused."""
-    known = read(path) if path is not None else None
+    known = read(path)
     if known is None:
         return
     with conn.cursor() as cur:
@@ -207,16 +163,3 @@ def accept(path: Path, positions: dict[str, dict[str, Known]], losses: list[Acce
     with alone(path):
         known = read(path) or KnownPositions()
         write(path, KnownPositions(FORMAT, positions, [*known.accepted_losses, *losses]))
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Be the only one who changes the file. Raises StartupRefused after LOCK_LIMIT seconds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open_lock(path.with_name(path.name + ".lock")) as lock:
-        if not wait_for_lock(lock, LOCK_LIMIT):
-            raise StartupRefused(f"another process has been writing {path} for {LOCK_LIMIT:.0f} s")
-        try:
-            yield
-        finally:
-            unlock(lock)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 from psycopg import Cursor, sql
@@ -15,7 +15,7 @@ from psycopg.rows import TupleRow
 
 from ledger.domain.event import Recorded
 from ledger.store import codec
-from ledger.store.copy import BINARY_HEADER, BINARY_TRAILER, MICROSECOND, PG_EPOCH
+from ledger.store.copy import BINARY_HEADER, BINARY_TRAILER, MICROSECOND, PG_EPOCH, text_field
 
 TABLES = {"books": "book_events", "traffic": "traffic_events"}
 COLUMNS = (
@@ -74,9 +74,18 @@ def create_heads(cur: Rows, program_id: UUID, program: str, currency: str, now: 
         " VALUES (%s, 'books', 1, %s, 0, 1), (%s, 'traffic', 1, %s, 0, 1) ON CONFLICT DO NOTHING",
         (program_id, now, program_id, now),
     )
-    cur.execute("SELECT currency FROM programs WHERE program_id = %s", (program_id,))
+    return currency_of(cur, program_id)
+
+
+CURRENCY_OF: LiteralString = "SELECT currency FROM programs WHERE program_id = %(program_id)s"
+
+
+def currency_of(cur: Rows, program_id: UUID) -> str:
+    """A program's currency. Raises UnknownProgram."""
+    cur.execute(CURRENCY_OF, {"program_id": program_id})
     row = cur.fetchone()
-    assert row is not None
+    if row is None:
+        raise UnknownProgram(str(program_id))
     return str(row[0])
 
 
@@ -101,6 +110,15 @@ def last_position(cur: Rows, program_id: UUID, log: str) -> int:
     if row is None:
         raise UnknownProgram(str(program_id))
     return int(row[0]) - 1
+
+
+def master_position(cur: Rows, program_id: UUID) -> int:
+    """The position of the last change of master data, 0 before there is any. Raises UnknownProgram."""
+    cur.execute("SELECT master_position FROM log_heads WHERE program_id = %s AND log = 'books'", (program_id,))
+    row = cur.fetchone()
+    if row is None:
+        raise UnknownProgram(str(program_id))
+    return int(row[0])
 
 
 def advance_head(
@@ -198,13 +216,8 @@ def _shared_fields(meta: tuple[str, str, str, str, str], instant: str, at: int) 
     """(middle of the export line, the binary fields topic to cause)."""
     topic, actor, key_id, request_id, cause = meta
     middle = codec.line_middle(topic, instant, actor, key_id, request_id, cause)
-    packed = _text(topic) + struct.pack(">iq", 8, at)
-    return middle, packed + _text(actor) + _text(key_id) + _text(request_id) + _text(cause)
-
-
-def _text(value: str) -> bytes:
-    raw = value.encode()
-    return _FIELD(len(raw)) + raw
+    packed = text_field(topic) + struct.pack(">iq", 8, at)
+    return middle, packed + text_field(actor) + text_field(key_id) + text_field(request_id) + text_field(cause)
 
 
 # --- reading -------------------------------------------------------------------------------------------

@@ -1,0 +1,20 @@
+"""What is said of a commission plan, as the OpenAPI document describes it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class PlanMistake(Struct):
+    """pointer: where in the plan (RFC 6901), '' for all of it; detail: what would be right."""
+
+    pointer: str
+    detail: str
+
+
+class PlanChecked(Struct):
+    """Whether a plan may be published; up to 1,000 mistakes, and its hash if there are none."""
+
+    valid: bool
+    plan_hash: str | None
+    mistakes: list[PlanMistake]

@@ -1,0 +1,316 @@
+"""Verbs about what would be: simulate other terms or another model of attribution, and apply what was approved."""
+
+from __future__ import annotations
+
+import csv
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from ledger import simulations
+from ledger.cli.common import (
+    Instant,
+    Ticker,
+    json_option,
+    major,
+    meta,
+    note,
+    operator,
+    operator_option,
+    print_json,
+    print_table,
+    program_option,
+    read_some,
+)
+from ledger.domain.errors import InvalidInput
+from ledger.domain.plan_check import TEXT_MAX
+from ledger.projections import directory
+from ledger.service import Service, open_service
+from ledger.simulating.report import Simulated, simulated
+from ledger.simulating.trial import MODELS, Trial, trial_of
+
+_File = click.Path(exists=True, dir_okay=False, path_type=Path)
+_NewFile = click.Path(dir_okay=False, writable=True, path_type=Path)
+_ID = click.argument("simulation_id", metavar="SIMULATION")
+_AFFILIATE_COLUMNS = (
+    "affiliate_id", "currency", "conversions_was", "conversions_would", "commission_was", "commission_would",
+    "difference",
+)  # fmt: skip
+
+
+# --- simulate ------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@program_option
+@click.option(
+    "--terms", "file", type=_File, metavar="FILE", help="The terms to try: a JSON file (docs/simulations.md)."
+)
+@click.option("--model", type=click.Choice(MODELS), help="The model of attribution to try, instead of the terms' own.")
+@click.option("--offer", metavar="OFFER", help="Whose sales. Needed where there are several, and FILE names none.")
+@click.option("--from", "since", type=Instant(), help="Only sales that occurred then or later are decided otherwise.")
+@click.option("--to", "until", type=Instant(), help="Only sales that occurred before.")
+@click.option("--csv", "csv_file", type=_NewFile, metavar="FILE", help="Write the affiliates' figures as CSV.")
+@click.option("--orders", "orders_file", type=_NewFile, metavar="FILE", help="Write every differing order as CSV.")
+@click.option("--propose", "proposes", is_flag=True, help="Propose to apply it: a second person approves.")
+@operator_option
+@json_option
+def simulate(
+    program: str,
+    file: Path | None,
+    model: str | None,
+    offer: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    csv_file: Path | None,
+    orders_file: Path | None,
+    proposes: bool,
+    by: str | None,
+    as_json: bool,
+) -> None:
+    """Decide history again under other terms or another model: what would each affiliate have been paid, and why.
+
+    FILE is the body of POST /offers/{offer_id}/terms, with offer_id if you like. Nothing is written to the logs, and
+    the rest of the program goes on meanwhile; interrupting leaves nothing behind.
+    """
+    if file is None and model is None:
+        raise click.UsageError("say what to try: --terms FILE, --model, or both")
+    if proposes:
+        operator(by)  # who cannot be named is told before the work, not after it
+    terms = None if file is None else _terms_in(file)
+    with open_service() as service:
+        offer_id = offer or _named(terms) or _only_offer(service, program)
+        trial = trial_of(offer_id, terms, model, since, until)
+        with (
+            service.pool.connection() as conn,
+            Ticker("simulated") as ticker,
+            simulated(conn, program, service.secrets, trial, ticker.show) as found,
+        ):
+            ticker.end()
+            _print(found, as_json, csv_file, orders_file)
+            if proposes:
+                _propose(service, program, trial, found, by)
+
+
+def _terms_in(file: Path) -> dict[str, Any]:
+    raw = read_some("--terms", file, TEXT_MAX)
+    if len(raw) > TEXT_MAX:
+        raise InvalidInput("--terms", f"{file} must be at most {TEXT_MAX:,} bytes")
+    try:
+        found = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise InvalidInput("--terms", f"{file} must be JSON: {problem}") from None
+    if not isinstance(found, dict):
+        raise InvalidInput("--terms", f"{file} must be a JSON object with hold_days, window_days and what is paid")
+    return found
+
+
+def _named(terms: dict[str, Any] | None) -> str | None:
+    found = (terms or {}).get("offer_id")
+    if found is not None and not isinstance(found, str):
+        raise InvalidInput("offer_id", "must be text")
+    return found
+
+
+def _only_offer(service: Service, program: str) -> str:
+    with service.ledger.reading(program) as (cur, id_):
+        found = [entry.record_id for entry in directory.page(cur, id_, "offer", limit=2)]
+    if len(found) != 1:
+        raise click.UsageError(f"say whose sales: --offer OFFER ({'there are several' if found else 'there is none'})")
+    return found[0]
+
+
+def _propose(service: Service, program: str, trial: Trial, found: Simulated, by: str | None) -> None:
+    who, simulation_id = meta(by), f"sim-{datetime.now(UTC):%Y%m%d}-{uuid.uuid4().hex[:8]}"
+    simulations.keep(service.ledger, program, simulation_id, found, (trial, who))
+    simulations.propose(service.ledger, program, simulation_id, who)
+    note(
+        f"proposed as {simulation_id} ({found.line_count:,} lines, SHA-256 {found.lines_hash}):"
+        f" a second person says `ledger simulation approve {simulation_id}`"
+    )
+
+
+# --- printing ------------------------------------------------------------------------------------------------
+
+
+def _print(found: Simulated, as_json: bool, csv_file: Path | None, orders_file: Path | None) -> None:
+    if csv_file is not None:
+        _write_csv(csv_file, found.document)
+    if orders_file is not None:
+        with orders_file.open("w", newline="", encoding="utf-8") as opened:
+            write = csv.writer(opened)
+            write.writerow(
+                ("order_id", "affiliate_id", "level", "currency", "was", "would", "difference", "reason", "why")
+            )
+            write.writerows(
+                (
+                    one.order_id, one.affiliate_id, one.level, one.currency, one.was_net, one.would_net,
+                    one.would_net - one.was_net, one.reason, one.words,
+                )
+                for one in found.differences()
+            )  # fmt: skip
+    if as_json:
+        print_json(found.document)
+    else:
+        print_report(found.document)
+
+
+def _write_csv(file: Path, document: dict[str, Any]) -> None:
+    reasons = sorted({reason for one in document["affiliates"] for reason in one["reasons"]})
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        write = csv.writer(opened)
+        write.writerow([*_AFFILIATE_COLUMNS, *reasons])
+        for one in document["affiliates"]:
+            by_reason = [one["reasons"].get(reason, {}).get("amount", 0) for reason in reasons]
+            write.writerow([*(one[name] for name in _AFFILIATE_COLUMNS), *by_reason])
+
+
+def print_report(document: dict[str, Any]) -> None:
+    """A report for people."""
+    sales = document["conversions"]
+    tried = f"terms {document['terms_hash'][:12]}…" if document["terms_hash"] else "the terms in force"
+    model = f", attribution {document['model']}" if document["model"] else ""
+    click.echo(f"offer {document['offer_id']}: {tried}{model}, as of position {document['as_of']:,}")
+    for said, name in (("from", "from"), ("before", "to")):
+        if document[name] is not None:
+            click.echo(f"sales {said} {document[name]:%Y-%m-%d %H:%M:%S} UTC" if isinstance(document[name], datetime)
+                       else f"sales {said} {document[name]}")  # fmt: skip
+    click.echo(
+        f"{sales['seen']:,} conversions, {sales['decided']:,} decided by it, {sales['differing']:,} differ;"
+        f" credited to nobody {sales['unattributed_was']:,}, would be {sales['unattributed_would']:,}\n"
+    )
+    rows = [_row(one["affiliate_id"], one) for one in document["affiliates"]]
+    rows += [_row("all", one) for one in document["totals"]]
+    headings = ("affiliate", "conversions", "would be", "commission", "would be", "difference", "", "why")
+    print_table(headings, rows, (1, 2, 3, 4, 5))
+    if document["orders"]:
+        click.echo(f"\nthe first {len(document['orders'])} orders that differ (amounts in minor units):")
+        for one in document["orders"]:
+            click.echo(f"  {one['order_id']}: {one['sentence']}")
+
+
+def _row(name: str, one: dict[str, Any]) -> Sequence[str]:
+    currency = one["currency"]
+    why = ", ".join(
+        f"{reason} {major(said['amount'], currency)} ({said['count']:,})" for reason, said in one["reasons"].items()
+    )
+    return (
+        name, f"{one['conversions_was']:,}", f"{one['conversions_would']:,}", major(one["commission_was"], currency),
+        major(one["commission_would"], currency), major(one["difference"], currency), currency, why,
+    )  # fmt: skip
+
+
+# --- simulation … ----------------------------------------------------------------------------------------------
+
+
+@click.group()
+def simulation() -> None:
+    """Look at simulations, decide about them and apply them."""
+
+
+@simulation.command("list")
+@program_option
+@click.option("--after", default="", metavar="SIMULATION", help="Behind this one.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@json_option
+def list_(program: str, after: str, limit: int, as_json: bool) -> None:
+    """List simulations that were asked for or proposed."""
+    with open_service() as service:
+        found = simulations.page(service.ledger, program, after, limit)
+    if as_json:
+        print_json({"items": found})
+        return
+    rows = [
+        (one["simulation_id"], one["status"], one["request"]["offer_id"], one["requested_by"],
+         f"{one['requested_at']:%Y-%m-%d %H:%M}", f"{one['line_count']:,}")
+        for one in found
+    ]  # fmt: skip
+    print_table(("simulation", "status", "offer", "asked by", "at (UTC)", "lines"), rows, (5,))
+
+
+@simulation.command()
+@_ID
+@program_option
+@json_option
+def show(simulation_id: str, program: str, as_json: bool) -> None:
+    """Show a simulation: where it stands, and what it found."""
+    with open_service() as service:
+        found = simulations.shown(service.ledger, program, simulation_id)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{simulation_id}: {found['status']}, asked by {found['requested_by']}")
+    if found["failure"]:
+        click.echo(f"failed: {found['failure']}")
+    if found["line_count"]:
+        click.echo(f"{found['line_count']:,} lines, SHA-256 {found['lines_hash']}")
+    if (applied := found["application"]) is not None:
+        click.echo(
+            f"orders applied {applied['applied']:,}, left as they are {applied['skipped']:,},"
+            f" to come {applied['left']:,}"
+        )
+        for one in applied["skipped_orders"]:
+            click.echo(f"  {one['order_id']}: {one['why']}")
+    if found["report"] is not None:
+        click.echo("")
+        print_report(found["report"])
+
+
+@simulation.command()
+@_ID
+@program_option
+@operator_option
+def propose(simulation_id: str, program: str, by: str | None) -> None:
+    """Propose to apply what SIMULATION found: a second person approves."""
+    with open_service() as service:
+        answer = simulations.propose(service.ledger, program, simulation_id, meta(by))
+    click.echo(f"{simulation_id}: {answer.body['status']}, lines SHA-256 {answer.body['lines_hash']}")
+
+
+def _decided(simulation_id: str, program: str, approve: bool, by: str | None, lines_hash: str) -> None:
+    with open_service() as service:
+        answer = simulations.decide(service.ledger, program, simulation_id, approve, meta(by), lines_hash)
+    click.echo(f"{simulation_id}: {answer.body['status']}")
+
+
+@simulation.command()
+@_ID
+@program_option
+@click.option("--lines-hash", default="", metavar="SHA256", help="Approve only if the lines are these.")
+@operator_option
+def approve(simulation_id: str, program: str, lines_hash: str, by: str | None) -> None:
+    """Approve SIMULATION, as another person than proposed it."""
+    _decided(simulation_id, program, True, by, lines_hash)
+
+
+@simulation.command()
+@_ID
+@program_option
+@operator_option
+def reject(simulation_id: str, program: str, by: str | None) -> None:
+    """Reject SIMULATION, as another person than proposed it."""
+    _decided(simulation_id, program, False, by, "")
+
+
+@simulation.command()
+@_ID
+@program_option
+@operator_option
+def apply(simulation_id: str, program: str, by: str | None) -> None:
+    """Bring the books to what SIMULATION said, once it is approved. Interrupted, the same again goes on."""
+    who = meta(by)
+    with open_service() as service, Ticker("orders") as ticker:
+        for step in simulations.apply(service.ledger, program, simulation_id, who):
+            ticker.show(step.done, step.total)
+        found = simulations.shown(service.ledger, program, simulation_id)["application"]
+    click.echo(f"{simulation_id}: applied to {found['applied']:,} orders, {found['skipped']:,} left as they are")
+    for one in found["skipped_orders"]:
+        click.echo(f"  {one['order_id']}: {one['why']}")
+
+
+COMMANDS = (simulate, simulation)
