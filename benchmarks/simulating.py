@@ -146,8 +146,8 @@ class Simulating:
         """`ledger simulate`, in a process of its own: its peak in megabytes."""
         done = subprocess.run(
             [
-                sys.executable, "-m", "benchmarks.peak", "simulate", "--program", self.programs[which], "--offer", OFFER,
-                "--terms", str(self.terms), "--json",
+                sys.executable, "-m", "benchmarks.peak", "simulate", "--program", self.programs[which],
+                "--offer", OFFER, "--terms", str(self.terms), "--json",
             ],
             env=self.world.environment(),
             cwd=World.ROOT,

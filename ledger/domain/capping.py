@@ -44,7 +44,7 @@ def _ask(
     cap: Cap, context: Context, share: Share, spent: dict[CounterKey, int], said: dict[str, bool], view: View
 ) -> None:
     key = context.key(cap.level, cap.period, share.affiliate.affiliate_id)
-    asked = {"conversions": 1, "clicks": share.paid_clicks, "commission": share.amount}[cap.by]
+    asked = share.amount if cap.by == "commission" else share.paid_clicks if cap.by == "clicks" else 1
     if cap.by == "clicks" and not asked:
         return
     if cap.by == "conversions" and cap.level == "offer" and cap.id in said:

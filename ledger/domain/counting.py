@@ -198,7 +198,7 @@ def _accrued(state: ConversionState, one: Commission, event: CommissionAccrued) 
 
 
 def _first_of(event: CommissionAccrued, first: bool, first_paid: bool) -> Counter:
-    """What a commission adds to a counter. first, first_paid: whether it is its conversion's first there (that pays)."""
+    """What a commission adds to a counter. first, first_paid: whether none of its conversion was before (that pays)."""
     assert event.pricing is not None
     first_paid = first_paid and event.level == 1
     return Counter(

@@ -16,8 +16,11 @@ def _planned(sale: Said, view: View) -> Terms | None:
 
 
 def _currency(sale: Said, view: View) -> str:
-    assert view.program is not None
-    return sale.currency or view.program.currency
+    if sale.currency is not None:
+        return sale.currency
+    program = view.program
+    assert program is not None
+    return program.currency
 
 
 def then(sale: Said, view: View) -> Needs | None:
@@ -33,8 +36,7 @@ def then(sale: Said, view: View) -> Needs | None:
         needs.journeys = [journey_key(sale, terms.window_days, plan.attribution)]
     if sale.customer_id is not None and (terms.plan.asks_customer or plan.attribution.model == "lifetime"):
         needs.sales = [(sale.customer_id, sale.offer_id, sale.occurred_at, sale.order_id)]
-    currency = _currency(sale, view)
-    if plan.currency is not None and plan.currency != currency:
+    if plan.currency is not None and plan.currency != (currency := _currency(sale, view)):
         needs.streams = [rates.key(currency, plan.currency)]
     return needs
 
@@ -44,9 +46,9 @@ def last(sale: Said, view: View) -> Needs | None:
     terms = _planned(sale, view)
     if terms is None or not terms.plan or not terms.plan.counts:
         return None
-    assert view.program is not None
-    plan = terms.plan
-    at = counting.local(sale.occurred_at, view.program.zone)
+    plan, program = terms.plan, view.program
+    assert program is not None
+    at = counting.local(sale.occurred_at, program.zone)
     currency = plan.plan.currency or _currency(sale, view)
     found: set[CounterKey] = set()
     bonuses: set[str] = set()

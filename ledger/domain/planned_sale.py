@@ -73,7 +73,8 @@ class Share(Struct):
 
 def context_of(fact: ConversionRecorded, plan: ReadPlan, credited: Credited, view: View) -> Context:
     """Put it together. Raises RateMissing."""
-    assert view.program is not None
+    program = view.program
+    assert program is not None
     currency = plan.plan.currency or fact.currency
     rate, factor, value = None, (1, 1), fact.amount
     if currency != fact.currency:
@@ -83,5 +84,5 @@ def context_of(fact: ConversionRecorded, plan: ReadPlan, credited: Credited, vie
         rate = FrozenRate(base=found.base, quote=found.quote, rate=found.rate, as_of=found.as_of, source=found.source)
         factor = rates.factor(found.rate, found.base, found.quote)
         value = round_half_up(fact.amount * factor[0], factor[1])
-    local = counting.local(fact.occurred_at, view.program.zone)
+    local = counting.local(fact.occurred_at, program.zone)
     return Context(fact, plan, credited, currency, local, rate, factor, value, pricing.lines_of(fact))

@@ -111,7 +111,7 @@ def _by_rule(rules: Sequence[Rule], best: bool, sale: Sale, readings: dict[str, 
             if not best:
                 chosen = number
                 break
-            earned, _ = _earned(rule, [line], sale, readings)
+            earned, _ = _earned(rule, line, sale, readings)
             if chosen < 0 or earned[0] * most[1] > most[0] * earned[1]:
                 chosen, most = number, earned
         if chosen >= 0:
@@ -194,38 +194,41 @@ def _by_tiers(tiers: Tiers, tier: TierReading, amount: int, quantity: int, facto
     return amount * blended * factor[0], BPS * size * factor[1]
 
 
-def _earned(
-    rule: Rule, lines: Sequence[Line], sale: Sale, readings: dict[str, Readings]
-) -> tuple[Exact, TierReading | None]:
+def _together(lines: Sequence[Line]) -> Line:
+    """Lines as one."""
+    if len(lines) == 1:
+        return lines[0]
+    return Line(sum(line.amount for line in lines), sum(line.quantity for line in lines))
+
+
+def _earned(rule: Rule, lines: Line, sale: Sale, readings: dict[str, Readings]) -> tuple[Exact, TierReading | None]:
     pay = rule.pay
-    amount = sum(line.amount for line in lines)
     if pay.rate_bps is not None:
-        return (amount * pay.rate_bps * sale.factor[0], BPS * sale.factor[1]), None
+        return (lines.amount * pay.rate_bps * sale.factor[0], BPS * sale.factor[1]), None
     if pay.amount is not None:
         return (pay.amount, 1), None
     if pay.amount_per_item is not None:
-        return (pay.amount_per_item * sum(line.quantity for line in lines), 1), None
+        return (pay.amount_per_item * lines.quantity, 1), None
     if pay.amount_per_click is not None:
         return (pay.amount_per_click * sale.fact.click_count, 1), None
     assert pay.tiers is not None
     tier = read_tier(pay.tiers, sale, readings[f"{pay.tiers.level}/{pay.tiers.period}"])
-    quantity = sum(line.quantity for line in lines)
-    return _by_tiers(pay.tiers, tier, amount, quantity, sale.factor), tier
+    return _by_tiers(pay.tiers, tier, lines.amount, lines.quantity, sale.factor), tier
 
 
 def price(effective: Effective, best: bool, sale: Sale, readings: dict[str, Readings]) -> Price:
     """What a whole sale earns an affiliate. readings: of its tiers' counters, by 'level/kind of period'."""
     total, priced = NOTHING, []
-    for number, lines in sorted(_by_rule(effective.rules, best, sale, readings).items()):
-        rule = effective.rules[number]
+    for number, some in sorted(_by_rule(effective.rules, best, sale, readings).items()):
+        rule, lines = effective.rules[number], _together(some)
         exact, tier = _earned(rule, lines, sale, readings)
         total = plus(total, exact)
         priced.append(
             PricedRule(
                 rule=rule.id,
-                amount=sum(line.amount for line in lines),
+                amount=lines.amount,
                 exact=text(exact),
-                quantity=sum(line.quantity for line in lines),
+                quantity=lines.quantity,
                 rate_bps=rule.pay.rate_bps,
                 flat_amount=rule.pay.amount,
                 amount_per_item=rule.pay.amount_per_item,
