@@ -62,14 +62,14 @@ class Shop(NamedTuple):
 
 
 @contextmanager
-def open_history(database: Database, seed: int = 5) -> Iterator[Shop]:
+def open_history(database: Database, seed: int = 5, days: int = DAYS) -> Iterator[Shop]:
     """The program with its history of some two months, and its ledger."""
     clock = Clock(T0)
     with open_ledger(database, clock) as ledger:
         _begin(ledger)
         draw = random.Random(seed)
         sold: list[str] = []
-        for day in range(DAYS):
+        for day in range(days):
             clock.now = T0 + timedelta(days=day)
             if day == 20:
                 ok(ledger.execute(PROGRAM, PublishTerms(offer_id="shoes", **TERMS), by()))
@@ -114,7 +114,7 @@ def _clicks(ledger: CommissionLedger, draw: random.Random, clock: Clock) -> None
         RecordClick(
             affiliate_id=draw.choice(AFFILIATES),
             offer_id="shoes",
-            occurred_at=clock.now,
+            occurred_at=clock.now - timedelta(hours=draw.choice((0, 0, 30, 70))),  # some are told late
             click_id=f"click-{clock.now:%m%d}-{n}",
             customer_id=f"c{draw.randrange(CUSTOMERS)}",
             channel=draw.choice(("direct", "mail", "search")),

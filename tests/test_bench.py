@@ -41,7 +41,7 @@ PROMISED = [
     ("verify: an export", "a million events a minute", 1),
     ("memory: verifying", "verifying", 0.8),
     ("priced by a plan", "flat plan", 0.7),
-    ("journeys", "5,000 a second", 1),
+    ("journeys", "5,000 conversions a second", 1),
     ("simulate", "only reading and folding", 0.1),
     ("memory: simulating", "simulating", 0.8),
 ]

@@ -96,6 +96,24 @@ def test_an_offers_tier_counts_a_shared_conversion_once() -> None:
     assert shop.earned("o1", "o2", "o3") == [100, 100, 200]
 
 
+def test_a_shared_conversion_is_taken_back_once() -> None:
+    """Two sold, one of them reversed or rejected: the next one is the offer's second again."""
+    steps = [{"from": 0, "amount": 100}, {"from": 2, "amount": 200}, {"from": 3, "amount": 300}]
+    for take_back in (
+        lambda shop: shop.refund("o1"),
+        lambda shop: shop.view.when(DecideConversion(order_id="o1", decision="reject")),
+    ):
+        pay = tiered(steps, by="conversions", level="offer", period="total")
+        shop = PlanShop(plan(pay, attribution={"model": "linear"}))
+        shop.touch("ada", -2)
+        shop.touch("bob", -1)
+        for _ in range(2):
+            shop.sell(1_000, None, customer_id="carl")
+        take_back(shop)
+        shop.sell(1_000, "cy")
+        assert shop.earned("o1", "o2", "o3") == [100, 200, 200]
+
+
 def test_a_period_is_the_programs_own() -> None:
     """Half past eleven at night UTC is December in Berlin already."""
     shop = PlanShop(plan(tiered()), zone="Europe/Berlin")

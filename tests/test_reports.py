@@ -225,7 +225,7 @@ def test_a_line_on_no_statement_shows_in_the_totals(world: World) -> None:
 def test_who_made_and_who_checked(world: World) -> None:
     """Each decision with both people; none by one; who held both duties is said."""
     document = world.report("maker-checker")
-    assert "adjustment, dispute, erasure, payout method, payout run, tax rules, terms" in document.head.rule
+    assert "adjustment, dispute, erasure, payout method, payout run, simulation, tax rules, terms" in document.head.rule
     assert {row["kind"] for row in document.rows} == {"adjustment", "payout_method", "payout_run", "tax_rules", "terms"}
     assert all((row["proposed_by"], row["decided_by"]) == ("ana", "ben") for row in document.rows)
     assert document.head.finding_count == document.head.control_totals["by_same_person"] == 0
@@ -372,7 +372,7 @@ def test_a_job_that_runs_only_when_something_waits_misses_nothing(world: World) 
         conn.execute("DELETE FROM job_runs")
     assert [(row["job"], row["what"]) for row in document.rows] == [("seal", "failed")]
     assert document.head.control_totals["missed_due_times"] == 0
-    assert "(seal, publish-checkpoints)" in document.head.rule
+    assert "(run-simulations, seal, publish-checkpoints)" in document.head.rule
 
 
 # --- asking ------------------------------------------------------------------------------------------------

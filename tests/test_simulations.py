@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from memory_view import shop as memory_shop
 from simulation_world import TERMS, Shop, open_history, simulation
-from support import PROGRAM, T0, balance, by, refund, sale, topics
+from support import PROGRAM, T0, Clock, balance, by, open_ledger, open_shop, refund, sale, topics
 
 from ledger import simulation_job, simulations
 from ledger.application import CommissionLedger
@@ -32,9 +32,17 @@ from ledger.store.database import Database
 
 
 @pytest.fixture
-def shop(database: Database) -> Iterator[Shop]:
-    with open_history(database, seed=9) as found:
-        yield found
+def small(database: Database) -> Iterator[Shop]:
+    """Three sales of ada's, at ten per cent."""
+    clock = Clock(T0 + timedelta(days=1))
+    with open_ledger(database, clock) as ledger:
+        open_shop(ledger)
+        for n in range(3):
+            ledger.execute(PROGRAM, sale(f"o{n}"), by())
+        yield Shop(ledger, clock)
+
+
+MORE = {"hold_days": 30, "window_days": 30, "rate_bps": 1500}
 
 
 def _proposed(shop: Shop, simulation_id: str = "sim", **tried: Any) -> dict[str, Any]:
@@ -60,10 +68,15 @@ def _owed(ledger: CommissionLedger) -> dict[tuple[str, str], int]:
         return {(affiliate_id, currency): int(amount) for affiliate_id, currency, amount in cur}
 
 
-def test_the_books_come_to_what_the_simulation_said(shop: Shop) -> None:
+def test_the_books_come_to_what_the_simulation_said(database: Database) -> None:
     """Model and terms changed for part of history: after the application every affiliate is owed what the report says
     more or less than before; a check of everything is clean; the same simulation again differs in nothing; and
     applying again changes nothing."""
+    with open_history(database, seed=9) as shop:
+        _applies(shop)
+
+
+def _applies(shop: Shop) -> None:
     tried = {"terms": TERMS, "model": "linear", "since": T0 + timedelta(days=10)}
     before = _owed(shop.ledger)
     report = _proposed(shop, **tried)
@@ -90,58 +103,58 @@ def test_the_books_come_to_what_the_simulation_said(shop: Shop) -> None:
 
 
 def test_an_interrupted_application_goes_on_and_applies_nothing_twice(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    small: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Broken off between an order's commit and its note, it ends as if it had not been."""
-    before = _owed(shop.ledger)
-    monkeypatch.setattr(simulations, "ORDERS_AT_ONCE", 7)
-    report = _proposed(shop, model="linear")
+    """Broken off between an order's commit and its note, it ends as if it had not been; the worker goes on with it."""
+    monkeypatch.setattr(simulations, "ORDERS_AT_ONCE", 1)
+    _proposed(small, terms=MORE)
     noted = simulations.Simulations.outcomes
     calls = []
 
     def dies(self: Any, *said: Any) -> None:
         calls.append(said)
-        if len(calls) in (2, 4):
+        if len(calls) in (1, 3):
             raise RuntimeError("killed")
         noted(self, *said)
 
     monkeypatch.setattr(simulations.Simulations, "outcomes", dies)
     for _ in range(2):
         with pytest.raises(RuntimeError):
-            list(simulations.apply(shop.ledger, PROGRAM, "sim", by("maria")))
-    assert simulations.shown(shop.ledger, PROGRAM, "sim")["status"] == "applying"
-    assert simulation_job.work(shop.ledger, PROGRAM, shop.clock.now, by("job")) == {"run": 0, "applied": 1}
-    after = _owed(shop.ledger)
-    for one in report["affiliates"]:
-        place = (one["affiliate_id"], one["currency"])
-        assert after.get(place, 0) - before.get(place, 0) == one["difference"]
-    repriced = [t for t in topics(shop.ledger) if t == "CommissionRepriced"]
-    assert len(repriced) >= report["line_count"]
+            list(simulations.apply(small.ledger, PROGRAM, "sim", by("maria")))
+    assert simulations.shown(small.ledger, PROGRAM, "sim")["status"] == "applying"
+    with small.ledger.reading(PROGRAM) as (cur, id_):
+        assert simulation_job.waiting_since(cur, id_) == small.clock.now
+    assert simulation_job.work(small.ledger, PROGRAM, small.clock.now, by("job")) == {"run": 0, "applied": 1}
+    assert balance(small.ledger, "ada") == {"pending": 450}
+    assert topics(small.ledger).count("CommissionRepriced") == 3
+    with small.ledger.reading(PROGRAM) as (cur, id_):
+        assert simulation_job.waiting_since(cur, id_) is None
 
 
-def test_lines_that_are_not_those_that_were_approved_are_not_applied(shop: Shop) -> None:
+def test_lines_that_are_not_those_that_were_approved_are_not_applied(small: Shop) -> None:
     """Whoever changes a line in the database changes its hash."""
-    _proposed(shop, model="linear")
-    with shop.ledger.writing(PROGRAM) as (cur, id_):
+    _proposed(small, terms=MORE)
+    with small.ledger.writing(PROGRAM) as (cur, id_):
         cur.execute("DELETE FROM simulation_lines WHERE program_id = %s AND line_no = 1", (id_,))
     with pytest.raises(WrongState, match="not those that were approved"):
-        list(simulations.apply(shop.ledger, PROGRAM, "sim", by("maria")))
+        list(simulations.apply(small.ledger, PROGRAM, "sim", by("maria")))
+    assert balance(small.ledger, "ada") == {"pending": 300}
 
 
-def test_a_request_is_kept_once_and_failures_are_told(shop: Shop) -> None:
+def test_a_request_is_kept_once_and_failures_are_told(small: Shop) -> None:
     """The same key and request is the same simulation, another request is refused; one that cannot be run says why."""
     trial = trial_of("shoes", None, "linear", None, None)
-    assert simulations.ask(shop.ledger, PROGRAM, "sim", trial, by("maria")).outcome == "recorded"
-    assert simulations.ask(shop.ledger, PROGRAM, "sim", trial, by("maria")).outcome == "unchanged"
+    assert simulations.ask(small.ledger, PROGRAM, "sim", trial, by("maria")).outcome == "recorded"
+    assert simulations.ask(small.ledger, PROGRAM, "sim", trial, by("maria")).outcome == "unchanged"
     with pytest.raises(KeyReused):
-        simulations.ask(shop.ledger, PROGRAM, "sim", trial_of("shoes", None, "first_click", None, None), by("maria"))
+        simulations.ask(small.ledger, PROGRAM, "sim", trial_of("shoes", None, "first_click", None, None), by("maria"))
     with pytest.raises(NotFound):
-        simulations.ask(shop.ledger, PROGRAM, "sim2", trial_of("boots", None, "linear", None, None), by("maria"))
+        simulations.ask(small.ledger, PROGRAM, "sim2", trial_of("boots", None, "linear", None, None), by("maria"))
     with pytest.raises(WrongState, match="must be done first"):
-        simulations.propose(shop.ledger, PROGRAM, "sim", by("maria"))
-    simulations.fail(shop.ledger, PROGRAM, "sim", "it was refused")
-    assert simulations.shown(shop.ledger, PROGRAM, "sim")["failure"] == "it was refused"
-    assert [one["status"] for one in simulations.page(shop.ledger, PROGRAM, "", 10)] == ["failed"]
+        simulations.propose(small.ledger, PROGRAM, "sim", by("maria"))
+    simulations.fail(small.ledger, PROGRAM, "sim", "it was refused")
+    assert simulations.shown(small.ledger, PROGRAM, "sim")["failure"] == "it was refused"
+    assert [one["status"] for one in simulations.page(small.ledger, PROGRAM, "", 10)] == ["failed"]
 
 
 # --- decisions, without a database -----------------------------------------------------------------------------
@@ -275,14 +288,3 @@ def test_a_lead_and_a_bonus_of_nothing_sold_keep_their_commission() -> None:
     recorded = desk.view.conversion(bonus).recorded
     assert (recorded.offer_id, recorded.amount, recorded.event_id) == ("shoes", 0, "goal")
     assert desk.applied() == ({}, [])
-
-
-def test_shares_of_balances_are_read_as_the_affiliate_sees_them(shop: Shop) -> None:
-    """An affiliate's own balance shows what was applied."""
-    before = balance(shop.ledger, "ada")
-    report = _proposed(shop, model="first_click")
-    list(simulations.apply(shop.ledger, PROGRAM, "sim", by("maria")))
-    after = balance(shop.ledger, "ada")
-    (difference,) = (one["difference"] for one in report["affiliates"]
-                     if (one["affiliate_id"], one["currency"]) == ("ada", "GBP"))  # fmt: skip
-    assert sum(after.values()) - sum(before.values()) == difference != 0

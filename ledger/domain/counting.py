@@ -58,6 +58,10 @@ class Counter(Struct):
         self.reversed_commission += other.reversed_commission
         self.reversed_paid_conversions += other.reversed_paid_conversions
 
+    def less(self, before: Counter) -> Counter:
+        """What was added since it stood at `before`."""
+        return Counter(*(getattr(self, name) - getattr(before, name) for name in self.__struct_fields__))
+
     def standing(self, by: str) -> int:
         """What tiers and goals look at: less what was taken back."""
         if by == "conversions":

@@ -4,6 +4,7 @@ itself has appended so far."""
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from copy import copy
 from uuid import UUID
 
 from ledger.domain import counting
@@ -33,7 +34,7 @@ class Planning:
     def __init__(self, cur: Rows, program_id: UUID, remembered: Counted) -> None:
         self._cur, self._program_id = cur, program_id
         self._counters = remembered
-        self._counted: Counted = {}
+        self._before: Counted = {}  # the batch: what it changed, as it stood
         self._customers: customers.Known = {}
         self._sales: dict[tuple[str, str], list[FirstSale]] = {}  # of this batch, by customer and offer
         self._sold: dict[str, tuple[str, str]] = {}  # order id → its customer and offer
@@ -45,8 +46,6 @@ class Planning:
         missing = {key for key in keys if key not in self._counters}
         if missing:
             self._counters.update(counters.load(self._cur, self._program_id, missing))
-            for key in missing & self._counted.keys():
-                self._counters[key].add(self._counted[key])
         unknown = {key for key in wanted if key not in self._customers}
         if unknown:
             self._customers.update(customers.load(self._cur, self._program_id, unknown))
@@ -54,9 +53,10 @@ class Planning:
     def took(self, state: ConversionState, event: Event) -> None:
         """The batch appended an event; state: of its conversion, with the event."""
         for key, change in counting.changes(state, event):
-            counting.add_up(self._counted, ((key, change),))
-            if (known := self._counters.get(key)) is not None:
-                known.add(change)
+            now = self.counter(key)
+            if key not in self._before:
+                self._before[key] = copy(now)
+            now.add(change)
 
     @staticmethod
     def counts(event: Event) -> bool:
@@ -113,5 +113,6 @@ class Planning:
 
     def store(self) -> None:
         """Write what the batch counted."""
-        if self._counted:
-            counters.store(self._cur, self._program_id, self._counted)
+        counted = {key: self._counters[key].less(before) for key, before in self._before.items()}
+        counters.store(self._cur, self._program_id, counted)
+        self._before = {}

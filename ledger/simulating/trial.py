@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from ledger.domain import money
 from ledger.domain import plan as plans
 from ledger.domain.errors import InvalidInput
 from ledger.domain.event import in_utc
@@ -16,7 +17,7 @@ from ledger.domain.ids import check_slug
 from ledger.domain.offer import OfferState, PublishTerms, Terms, check_plan
 
 MODELS: tuple[str, ...] = get_args(plans.Model)
-MEMBERS = ("hold_days", "window_days", "rate_bps", "amount", "currency", "plan")
+MEMBERS = ("hold_days", "window_days", "percent", "rate_bps", "amount", "currency", "plan")
 TRIED_VERSION = 0  # versions that were published begin with 1
 # so that it is never in force by its own date
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC)
@@ -152,6 +153,13 @@ def _checked(offer_id: str, terms: Mapping[str, Any]) -> tuple[dict[str, Any], d
     for name in ("hold_days", "window_days", "rate_bps", "amount"):
         if name in given and (not isinstance(given[name], int) or isinstance(given[name], bool)):
             raise InvalidInput(name, "must be a whole number")
+    for name, kind, said in (("currency", str, "a currency such as GBP"), ("plan", dict, "a plan, as a JSON object")):
+        if name in given and not isinstance(given[name], kind):
+            raise InvalidInput(name, f"must be {said}")
+    if (percent := given.pop("percent", None)) is not None:
+        if "rate_bps" in given or not isinstance(percent, str):
+            raise InvalidInput("percent", "must be text such as '2.9', and goes without rate_bps")
+        given["rate_bps"] = money.rate_bps("percent", percent)
     starts = given.pop("effective_from", None)
     if isinstance(starts, str):
         try:
