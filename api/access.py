@@ -40,7 +40,8 @@ ACCESS: Final[dict[str, tuple[str, ...]]] = {
     "listCoupons": _STAFF,
     "getCoupon": _STAFF,
     # exchange rates
-    "recordRates": (INGEST, MAKER),
+    # not the maker, who retries what lacked a rate and approves what came of it: that would be all in one hand
+    "recordRates": (INGEST, CHECKER),
     "listRates": (*_STAFF, INGEST),
     # what the merchant's systems send
     "recordClicks": (INGEST,),

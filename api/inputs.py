@@ -7,9 +7,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from ledger.domain.conversion import Item
+from ledger.domain.conversion import QUANTITY_MAX, Item
 from ledger.domain.event import Instant
-from ledger.domain.ids import AMOUNT_MAX, Amount, ClickId, Currency, ExternalId, SignedAmount, Slug
+from ledger.domain.ids import Amount, ClickId, Currency, ExternalId, SignedAmount, Slug
 from ledger.domain.recording import RecordSale
 
 Pseudonym = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[^@]*$", description="no e-mail address")]
@@ -19,7 +19,7 @@ class ItemInput(Item, frozen=True, forbid_unknown_fields=True):
     """A line of an order. amount: minor units of the order's currency, for the whole line."""
 
     sku: ExternalId
-    quantity: Annotated[int, Meta(ge=-AMOUNT_MAX, le=AMOUNT_MAX)] = 1
+    quantity: Annotated[int, Meta(ge=-QUANTITY_MAX, le=QUANTITY_MAX)] = 1
     amount: SignedAmount = 0
     category: ExternalId | None = None
     product: ExternalId | None = None

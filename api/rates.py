@@ -1,4 +1,4 @@
-"""Exchange rates: recorded by the merchant's systems or by finance, one or many, and listed."""
+"""Exchange rates: recorded by the merchant's systems or by finance's second person, one or many, and listed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RateInput(RecordRate, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rate: Annotated[
         str,
         Meta(
-            description="above 0, at most 12 decimals and 20 digits, such as '0.9213'",
+            description="above 0, at most 12 digits before the point, 12 behind it, 20 in all, such as '0.9213'",
             extra_json_schema={"pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?$"},
         ),
     ]

@@ -182,14 +182,23 @@ class Committer:
             self._queue.append(mine)
             leads = not self._busy
             self._busy = True
-        if not leads:
-            mine.wake.acquire()
+        if not leads and not mine.wake.acquire(timeout=PATIENCE_SECONDS):
+            self._give_up(mine)
         if mine.outcome is None and mine.error is None:
             self._lead()
         if mine.error is not None:
             raise mine.error
         assert mine.outcome is not None
         return _answer(mine.outcome)
+
+    def _give_up(self, mine: _Waiting) -> None:
+        """Somebody's long work is before us. Raises Unavailable, unless our turn has just come."""
+        with self._mutex:
+            if mine.wake.acquire(blocking=False):
+                return
+            if mine in self._queue:
+                self._queue.remove(mine)
+        raise Unavailable()
 
     def _lead(self) -> None:
         """Commit all who wait, and pass the lead on."""
@@ -210,10 +219,11 @@ class Committer:
         with self._mutex:
             successor = self._queue[0] if self._queue else None
             self._busy = successor is not None
+            # under the mutex: whoever gives up must know whether the lead is his already
+            if successor is not None:
+                successor.wake.release()
         for one in batch:
             one.wake.release()
-        if successor is not None:
-            successor.wake.release()
 
 
 def _answer(outcome: Outcome) -> Answer:

@@ -1,4 +1,5 @@
-"""The worker's job for simulations: runs those that were asked for, and goes on with those that are being applied."""
+"""The worker's job for simulations: runs those that were asked for, and goes on with those that are being applied. One
+at a time: each may take minutes, and other programs and jobs share the worker."""
 
 from __future__ import annotations
 
@@ -23,11 +24,12 @@ def waiting_since(cur: Rows, program_id: UUID) -> datetime | None:
 
 
 def work(ledger: CommissionLedger, program: str, due_at: datetime, meta: Meta) -> Mapping[str, Any]:
-    """Run what waits, in the order in which it was asked for, and apply what was approved and begun."""
+    """Apply the first that was approved and begun, or else run the first that waits, as they were asked for. The next
+    one is done at the job's next due time."""
     with ledger.reading(program) as (cur, id_):
         to_do = Simulations(cur, id_).to_do()
     run = applied = 0
-    for simulation_id, status, _ in to_do:
+    for simulation_id, status, _ in to_do[:1]:
         if status == "applying":
             try:
                 for _step in simulations.apply(ledger, program, simulation_id, meta):

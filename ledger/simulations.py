@@ -33,6 +33,7 @@ from ledger.store import log
 from ledger.store.database import allow_long
 
 SHOWN_SKIPPED = 100
+WAITING_MOST = 10  # that a program's worker still has to run: each reads all of history
 TOLD_SECONDS = 2.0  # between two notes of how far a run has come
 
 
@@ -57,7 +58,8 @@ def trial_in(request: Mapping[str, Any]) -> Trial:
 
 
 def ask(ledger: CommissionLedger, program: str, simulation_id: str, trial: Trial, meta: Meta) -> Answer:
-    """Note a simulation for the worker. Raises NotFound for a program or an offer that there is not, KeyReused."""
+    """Note a simulation for the worker. Raises NotFound for a program or an offer that there is not, KeyReused,
+    WrongState while WAITING_MOST others wait (of those asked for at the same instant, one more may be let in)."""
     check_external_id("simulation_id", simulation_id)
     request = msgspec.json.encode(request_of(trial)).decode()
     with ledger.reading(program) as (cur, id_):
@@ -67,6 +69,10 @@ def ask(ledger: CommissionLedger, program: str, simulation_id: str, trial: Trial
         raise NotFound(f"offer {trial.offer_id} does not exist")
     with ledger.writing(program) as (cur, id_):
         table = Simulations(cur, id_)
+        row = table.one(simulation_id)
+        if row is None and (waiting := table.waiting()) >= WAITING_MOST:
+            detail = f"{waiting} simulations wait or are being run, which is as many as may: ask again once one is done"
+            raise WrongState(detail, waiting=waiting)
         fresh = table.ask(simulation_id, meta.actor, ledger.clock(), request)
         row = table.one(simulation_id)
     assert row is not None

@@ -30,7 +30,7 @@ class NaiveFacts:
     def __init__(self) -> None:
         self.zone = ZoneInfo("UTC")
         self.status: dict[str, str] = {}
-        self.recruiter: dict[str, str] = {}
+        self._recruited: dict[str, State] = {}
         self._groups: dict[str, list[State]] = defaultdict(list)
         self._terms: dict[str, list[State]] = defaultdict(list)
         self._coupons: dict[str, list[State]] = defaultdict(list)
@@ -46,7 +46,7 @@ class NaiveFacts:
         elif topic == "AffiliateGrouped":
             self._groups[e["affiliate_id"]].append(e)
         elif topic == "AffiliateRecruited":
-            self.recruiter[e["affiliate_id"]] = e["recruiter_id"]
+            self._recruited[e["affiliate_id"]] = e
         elif topic == "TermsPublished":
             self._terms[e["offer_id"]].append(e)
         elif topic == "CouponAssigned":
@@ -61,6 +61,15 @@ class NaiveFacts:
     def can_earn(self, affiliate_id: str) -> bool:
         """Now."""
         return self.status.get(affiliate_id) in ("approved", "suspended")
+
+    def recruiter_at(self, affiliate_id: str, instant: datetime) -> str:
+        """'' for none."""
+        said = self._recruited.get(affiliate_id)
+        if said is None or (
+            said.get("effective_from", "") and datetime.fromisoformat(said["effective_from"]) > instant
+        ):
+            return ""
+        return str(said["recruiter_id"])
 
     def group_at(self, affiliate_id: str, instant: datetime) -> str:
         """'' for none."""

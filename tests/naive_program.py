@@ -274,7 +274,7 @@ class NaiveProgram:
             for cap in plan.get("caps", []) if not part.unpaid else []:
                 first = cap["level"] == "affiliate" or not any(one.used for one in order.parts)
                 asked = {
-                    "conversions": int(part.given > 0 and first), "clicks": clicks, "commission": part.given,
+                    "conversions": int(part.given > 0 and first), "clicks": part.clicks, "commission": part.given,
                 }[cap["by"]]  # fmt: skip
                 room = self.room(cap, self._counter(order, part.affiliate_id, cap))
                 if asked > room:
@@ -319,7 +319,7 @@ class NaiveProgram:
         if tiers.get("method", "whole") != "whole":
             return False
         now = step_at(tiers, self.counted(self._counter(order, part.affiliate_id, tiers), tiers["by"]))
-        up = now > was and tiers.get("retroactive", False)
+        up = now > was and tiers.get("retroactive", False) and self.facts.can_earn(part.affiliate_id)
         down = now < was and tiers.get("on_reversal", "keep") == "take_back"
         if not up and not down:
             return False
@@ -357,10 +357,10 @@ class NaiveProgram:
         due: dict[str, Fraction] = {}
         by_recruiter: dict[str, Part] = {}
         for part in order.parts:
-            recruiter, rule = self.facts.recruiter.get(part.affiliate_id, ""), part.own.get("second_level")
+            recruiter, rule = self.facts.recruiter_at(part.affiliate_id, order.instant), part.own.get("second_level")
             if rule is None or not self.facts.can_earn(recruiter) or not part.given:
                 continue
-            base = part.given if rule["of"] == "commission" else part.value
+            base = part.given if rule.get("of", "commission") == "commission" else part.value
             due[recruiter] = due.get(recruiter, Fraction(0)) + Fraction(base * rule["rate_bps"], 10_000)
             by_recruiter[recruiter] = part
         for recruiter, exact in due.items():
@@ -373,5 +373,6 @@ class NaiveProgram:
                 counter = self._counter(order, part.affiliate_id, goal)
                 which = Bonus(counter.offer_id, part.affiliate_id, goal["id"], counter.label, counter.currency)
                 reached = self.counted(counter, goal["by"]) >= goal["target"] and counter in part.counted
+                reached = reached and self.facts.can_earn(part.affiliate_id)
                 if reached and goal.get("bonus_amount", 0) and not self._bonuses.get(which, (goal, 0))[1]:
                     self._bonuses[which] = goal, goal["bonus_amount"]

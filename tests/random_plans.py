@@ -30,13 +30,14 @@ class Program(NamedTuple):
 
 
 class Maker:
-    """Makes one program of a seed. shared: the plan's model shares credit, and its plan has nothing whose rounding or
-    limits depend on the order of shares."""
+    """Makes a program of a seed. Where credit is shared no tier is retroactive: such a top-up is rounded by itself."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.model = self.random.choice(LONE + SHARED)
         self.shared = self.model in SHARED
+        # what room a cap by commission leaves for which top-up is a question of order, which the model sees otherwise
+        self.retroactive = not self.shared and self.random.random() < 0.5
 
     def program(self) -> Program:
         """All of it."""
@@ -90,15 +91,15 @@ class Maker:
         more: Document = {"by": by, "period": r.choice(PERIODS[2:]), "level": r.choice(["affiliate", "offer"])}
         if by == "revenue" and way == "rate_bps" and self._chance(30):
             more["method"] = "marginal"
-        elif by != "commission" and not self.shared and self._chance(60):
+        elif by != "commission" and self.retroactive:
             more |= {"retroactive": True, "on_reversal": r.choice(["keep", "take_back"])}
         return tiered(steps, **more)
 
     def _cap(self, number: int) -> Document:
         r = self.random
-        by = r.choice(["conversions", "commission", "commission", "clicks"])
+        by = r.choice(["conversions", "clicks"] if self.retroactive else ["conversions", "commission", "clicks"])
         cap: Document = {"id": f"c{number}", "by": by, "period": r.choice(["day", "week", "month", "total"])}
-        cap["level"] = "affiliate" if self.shared else r.choice(["affiliate", "offer"])
+        cap["level"] = r.choice(["affiliate", "offer"])
         cap["limit"] = r.randint(0, {"conversions": 4, "commission": 4_000, "clicks": 20}[by])
         if by != "conversions" and self._chance(50):
             cap["over"] = "clamp"

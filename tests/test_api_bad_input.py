@@ -140,6 +140,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("POST /conversions", "customer_id", "jane@example.org", "/customer_id"),
     ("POST /conversions", "items", [{"sku": "a"}, {"sku": ""}], "/items/1/sku"),
     ("POST /conversions", "items", [{"sku": "a", "quantity": 10**30}], "/items/0/quantity"),
+    ("POST /conversions", "items", [{"sku": "a"}, {"sku": "b", "quantity": -1_000_001}], "/items/1/quantity"),
     ("POST /conversions", "items", [{"sku": "a", "price": 1}], "/items/0/price"),
     ("POST /conversions", "items", [{"sku": "a\u0000b"}], "/items/0/sku"),
     ("POST /conversions", "items", [{"sku": "a", "category": "\u0000"}], "/items/0/category"),

@@ -255,6 +255,15 @@ def test_the_same_order_with_other_content_names_what_differs() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("quantity", [1_000_001, -1_000_001, 2**63])
+def test_a_line_has_at_most_a_million_pieces(quantity: int) -> None:
+    """Either way; the line is named. What is paid by the piece is then a sum of money that the books can hold."""
+    with pytest.raises(InvalidInput) as caught:
+        sale("A", items=[Item("sku"), Item("sku", quantity)])
+    assert (caught.value.field, "from -1000000 to 1000000" in caught.value.message) == ("items.1.quantity", True)
+    assert sale("A", items=[Item("sku", 1_000_000), Item("sku", -1_000_000)]).items[1].quantity == -1_000_000
+
+
 def test_a_sale_in_the_programs_currency_may_say_so_or_not() -> None:
     """Leaving the currency out means the program's: the retry that names it is the same sale."""
     view = shop()

@@ -24,8 +24,9 @@ def prepared(program: Program) -> PlanShop:
     """A shop with groups, a recruiter, a coupon, rates, and carl's clicks."""
     shop = PlanShop(program.plan, *WHO, "dot")
     shop.view.traffic_position = 1_000
-    for who in ("ada", "bob"):
-        shop.view.given(f"affiliate:{who}", AffiliateRecruited(affiliate_id=who, recruiter_id="dot"))
+    for who, day in (("ada", 0), ("bob", 2)):
+        recruited = AffiliateRecruited(affiliate_id=who, recruiter_id="dot", effective_from=instant(day))
+        shop.view.given(f"affiliate:{who}", recruited)
     shop.view.given("affiliate:cy", AffiliateGrouped(affiliate_id="cy", group="gold", effective_from=instant(2)))
     shop.view.given("coupon:TEN", CouponAssigned(coupon="TEN", affiliate_id="cy", offer_id="shoes"))
     for day in range(0, 50, 7):

@@ -215,7 +215,7 @@ def test_top_ups_and_recruiters_use_up_a_cap_by_commission() -> None:
     shop = PlanShop(plan(tiered(retroactive=True), caps=[cap], second_level={"rate_bps": 1_000}))
     shop.view.given("affiliate:ada", AffiliateRecruited(affiliate_id="ada", recruiter_id="bob"))
     shop.sell(10_000)
-    assert top_ups(shop.sell(10_000)) == []
+    assert top_ups(shop.sell(10_000)) == [("o1", 0)]  # nothing is left for it, and that is told
     assert (shop.shares("o1"), shop.shares("o2")) == ({"ada": 400, "bob/2": 40}, {"ada": 160, "bob/2": 0})
     assert sum(shop.owed().values()) == 600
 

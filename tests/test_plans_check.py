@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import plan_words
-from ledger.domain import plan, plan_check
+from ledger.domain import plan, plan_check, plan_shape
 from ledger.domain.plan_check import mistakes
-from ledger.domain.plan_shape import fitted
+from ledger.domain.plan_shape import SUGGESTED_MOST, fitted
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples" / "plans").glob("*.json"))
@@ -228,7 +228,49 @@ def test_a_plan_has_a_size() -> None:
     assert (found.pointer, "262,144 bytes" in found.message) == ("", True)
     assert mistakes(a_plan(rules=many[:700])) == []
     assert [one.pointer for one in mistakes(a_plan(rules=[5] * 1001))] == ["/rules"]
-    assert len(mistakes(a_plan(overrides=[{"id": "A", "no": 1}] * 1000))) == plan_check.MISTAKES_MOST
+    many_goals = [{"id": f"g{n}", "by": "revenue", "period": "day", "target": 1} for n in range(101)]
+    assert pointers(a_plan(overrides=[{"id": "o", "groups": ["g"], "goals": many_goals}])) == ["/overrides/0/goals"]
+
+
+def test_a_hopeless_document_is_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that is too large only that is said; the look ends with the last mistake that is told; and only the first
+    names are compared with those that are known."""
+    looked: list[str] = []
+    compared: list[str] = []
+    for name, calls in (("_fitted", looked), ("get_close_matches", compared)):
+        whole = getattr(plan_shape, name)
+
+        def counted(*args: Any, whole: Any = whole, calls: list[Any] = calls) -> Any:
+            calls.append(args[0])
+            return whole(*args)
+
+        monkeypatch.setattr(plan_shape, name, counted)
+    (found,) = mistakes(a_plan(overrides=[{"id": "o", "rules": [{}] * 100}] * 1000))
+    assert (found.pointer, "262,144 bytes" in found.message, looked) == ("", True, [])
+    assert len(mistakes(a_plan(overrides=[{"id": "o", "rules": [{}] * 60}] * 1000))) == plan_check.MISTAKES_MOST
+    assert len(looked) < 3 * plan_check.MISTAKES_MOST
+    said = [one.message for one in mistakes(a_plan(**{f"mach{n}": 1 for n in range(10_000)}))]
+    assert len(said) == plan_check.MISTAKES_MOST
+    assert said.count('is not known here; did you mean "match"?') == SUGGESTED_MOST
+    assert len(compared) == SUGGESTED_MOST
+    # what only contradicts itself ends there, too
+    named = [{"id": f"o{n}", "groups": ["g"] * 1000} for n in range(20)]
+    assert len(mistakes(a_plan(overrides=named))) == plan_check.MISTAKES_MOST
+
+
+def test_the_best_of_at_most_a_hundred_rules_pays() -> None:
+    """In the plan and in an override, by the check and by the schema; by the first that fits there may be more."""
+    rules = [rule({"rate_bps": 1}, f"r{n}", sku=["a"]) for n in range(101)]
+    for document, pointer in (
+        (a_plan(match="best", rules=rules), "/rules"),
+        (a_plan(match="best", overrides=[{"id": "o", "groups": ["g"], "rules": rules}]), "/overrides/0/rules"),
+    ):
+        (found,) = mistakes(document)
+        assert (found.pointer, "at most 100" in found.message) == (pointer, True)
+        assert not SCHEMA.is_valid(document)
+        for right in (document | {"match": "first"}, a_plan(match="best", rules=rules[:100])):
+            assert mistakes(right) == []
+            SCHEMA.validate(right)
 
 
 # --- the schema ------------------------------------------------------------------------------------------------
@@ -266,7 +308,7 @@ def test_the_schema_takes_what_the_check_of_shape_takes(data: st.DataObject) -> 
                     _ODD
                 )
     found: list[Any] = []
-    fitted(document, plan.Plan, found)
+    fitted(document, plan.Plan, found, 1000)
     assert SCHEMA.is_valid(document) == (not found), (document, found)
     if not mistakes(document):
         plan.read(document)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -14,11 +16,11 @@ from conftest import fresh_database
 from simulation_world import PLAN, TERMS, Shop, open_history, simulation
 from support import MASTER_KEY, PROGRAM, T0, Clock, by, open_ledger, open_shop, refund, sale, topics
 
-from ledger.cli import cli
+from ledger.cli import cli, simulating
 from ledger.domain.click import RecordClick
 from ledger.domain.errors import InvalidInput, NotFound
 from ledger.simulating import known, replay, view
-from ledger.simulating.report import simulated
+from ledger.simulating.report import Difference, Simulated, simulated
 from ledger.simulating.trial import Trial, trial_of
 from ledger.store.database import Database, urls
 from ledger.store.embedded import EmbeddedServer
@@ -161,6 +163,20 @@ def test_the_verb_prints_a_report_and_writes_nothing(history: tuple[Database, Sh
     assert run().exit_code == 2, "nothing to try"
     assert run("--model", "linear").exit_code == 2, "two offers, and none is named"
     assert _counts(shop) == before
+
+
+def test_no_cell_of_its_files_runs_as_a_formula(tmp_path: Path) -> None:
+    """An order's id and its affiliate's come from strangers; numbers stay numbers, those below nothing, too."""
+    names = ("conversions_was", "conversions_would", "commission_was", "commission_would")
+    row = {"affiliate_id": "-ada", "currency": "GBP", **dict.fromkeys(names, 5), "difference": -7, "reasons": {}}
+    order = Difference('=HYPERLINK("x")', "-ada", 1, 9, 2, 9, 2, 9, "GBP", "tier", "+1 for -ada", T0, T0, True)
+    found = SimpleNamespace(document={"affiliates": [row]}, differences=lambda: iter([order]))
+    figures, orders = tmp_path / "figures.csv", tmp_path / "orders.csv"
+    simulating._print(cast(Simulated, found), True, figures, orders)
+    cells = list(csv.reader(figures.open(newline="")))[1]
+    assert cells == ["'-ada", "GBP", "5", "5", "5", "5", "-7"]
+    cells = list(csv.reader(orders.open(newline="")))[1]
+    assert cells == ['\'=HYPERLINK("x")', "'-ada", "1", "GBP", "9", "2", "-7", "tier", "'+1 for -ada"]
 
 
 def _counts(shop: Shop) -> list[Any]:

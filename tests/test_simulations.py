@@ -157,6 +157,28 @@ def test_a_request_is_kept_once_and_failures_are_told(small: Shop) -> None:
     assert [one["status"] for one in simulations.page(small.ledger, PROGRAM, "", 10)] == ["failed"]
 
 
+def test_the_queue_has_an_end_and_is_worked_off_one_by_one(small: Shop) -> None:
+    """The eleventh of a program is refused, whoever asks; the same again is not. Each time the job is due it does one,
+    what is being applied first, and the place is free again."""
+
+    def ask(number: int) -> str:
+        trial = trial_of("shoes", MORE, None, None, None)
+        return simulations.ask(small.ledger, PROGRAM, f"sim{number:02}", trial, by("maria")).outcome
+
+    _proposed(small, "first", terms=MORE)
+    assert simulations.begin(small.ledger, PROGRAM, "first")
+    assert {ask(number) for number in range(10)} == {"recorded"}
+    with pytest.raises(WrongState, match="10 simulations wait") as refused:
+        ask(10)
+    assert refused.value.details["waiting"] == 10
+    assert ask(9) == "unchanged"
+    work = [simulation_job.work(small.ledger, PROGRAM, small.clock.now, by("job")) for _ in range(2)]
+    assert work == [{"run": 0, "applied": 1}, {"run": 1, "applied": 0}]
+    statuses = [one["status"] for one in simulations.page(small.ledger, PROGRAM, "sim", 20)]
+    assert statuses == ["done"] + ["queued"] * 9
+    assert ask(10) == "recorded"
+
+
 # --- decisions, without a database -----------------------------------------------------------------------------
 
 

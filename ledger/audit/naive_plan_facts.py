@@ -32,7 +32,7 @@ class PlanFacts:
         self.zone = ZoneInfo("UTC")
         self._terms: dict[tuple[str, int], State] = {}
         self._groups: dict[str, list[tuple[int, State]]] = defaultdict(list)
-        self._recruiters: dict[str, tuple[int, str]] = {}
+        self._recruiters: dict[str, tuple[int, State]] = {}
         self._rates: dict[tuple[str, str], list[tuple[int, State]]] = defaultdict(list)
 
     def event(self, position: int, topic: str, e: State) -> None:
@@ -44,7 +44,7 @@ class PlanFacts:
         elif topic == "AffiliateGrouped":
             self._groups[e["affiliate_id"]].append((position, e))
         elif topic == "AffiliateRecruited":
-            self._recruiters[e["affiliate_id"]] = (position, e["recruiter_id"])
+            self._recruiters[e["affiliate_id"]] = (position, e)
         elif topic == "RateRecorded":
             self._rates[e["base"], e["quote"]].append((position, e))
 
@@ -56,10 +56,12 @@ class PlanFacts:
         """At an instant, as known at a position; '' for none."""
         return str(_latest(self._groups.get(affiliate_id, []), "effective_from", instant, position).get("group", ""))
 
-    def recruiter(self, affiliate_id: str, position: int) -> str:
-        """As known at a position; '' for nobody."""
-        known, who = self._recruiters.get(affiliate_id, (0, ""))
-        return who if known < position else ""
+    def recruiter(self, affiliate_id: str, instant: datetime, position: int) -> str:
+        """Who earns by a sale of an instant, as known at a position; '' for nobody."""
+        known, said = self._recruiters.get(affiliate_id, (position, {}))
+        since = said.get("effective_from", "")
+        begun = not since or datetime.fromisoformat(since) <= instant
+        return str(said["recruiter_id"]) if known < position and begun else ""
 
     def rate(self, base: str, quote: str, instant: datetime, position: int) -> State | None:
         """In force at an instant, as known at a position."""

@@ -106,20 +106,23 @@ class Line(NamedTuple):
 
 
 def lines_of(sale: State) -> list[Line]:
-    """A sale's items; what they lack of its amount is one line more, which is no item, and what they have too much is
-    taken off them."""
+    """A sale's items; what they lack of its amount is one line more, which is no item. An item below zero is no line:
+    it is taken off the others, as is what they have too much."""
     items = sale.get("items", [])
     if not items:
         return [Line(sale["amount"], 0)]
-    amounts = [one.get("amount", 0) for one in items]
-    if sum(amounts) > sale["amount"]:
-        amounts = largest_remainder(sale["amount"], [Fraction(one) for one in amounts])
+    sold = [one for one in items if one.get("amount", 0) >= 0]
+    worth = [one.get("amount", 0) for one in sold]
+    net = sum(one.get("amount", 0) for one in items)
+    whole = min(sale["amount"], net) if net > 0 else 0
+    if sum(worth) != whole:
+        worth = largest_remainder(whole, [Fraction(one) for one in worth])
     lines = [
-        Line(amount, one.get("quantity", 1), one.get("sku"), one.get("product"), one.get("category"))
-        for amount, one in zip(amounts, items, strict=True)
+        Line(amount, max(one.get("quantity", 1), 0), one.get("sku"), one.get("product"), one.get("category"))
+        for amount, one in zip(worth, sold, strict=True)
     ]
-    if sum(amounts) < sale["amount"]:
-        lines.append(Line(sale["amount"] - sum(amounts), 0))
+    if whole < sale["amount"]:
+        lines.append(Line(sale["amount"] - whole, 0))
     return lines
 
 

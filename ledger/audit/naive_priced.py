@@ -216,12 +216,19 @@ def bonus_differs(position: int, e: State, plan: State, facts: PlanFacts) -> Ite
 
 def second_level_differs(position: int, e: State, firsts: Sequence[Checked], facts: PlanFacts) -> Iterator[Difference]:
     """A commission of who recruited. firsts: those of the first level on the same sale."""
-    mine = [one for one in firsts if facts.recruiter(one.e["affiliate_id"], position) == e["affiliate_id"]]
+    mine = [
+        one
+        for one in firsts
+        if facts.recruiter(one.e["affiliate_id"], at(e["occurred_at"]), position) == e["affiliate_id"]
+    ]
     rules = [(one, one.own["second_level"]) for one in mine if "second_level" in one.own and one.e["amount"]]
     yield "whom it recruited, paid by the plan", True, bool(rules)
     if not rules:
         return
-    bases = [one.e["amount"] if rule["of"] == "commission" else one.pricing.get("value", 0) for one, rule in rules]
+    bases = [
+        one.e["amount"] if rule.get("of", "commission") == "commission" else one.pricing.get("value", 0)
+        for one, rule in rules
+    ]
     exact = sum(
         Fraction(base * rule["rate_bps"], naive_plans.BPS) for base, (_, rule) in zip(bases, rules, strict=True)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,12 @@ from ledger.projections import directory
 from ledger.service import Service, open_service
 from ledger.simulating.report import Simulated, simulated
 from ledger.simulating.trial import MODELS, Trial, trial_of
+from ledger.statements.csvfile import harmless
 
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NewFile = click.Path(dir_okay=False, writable=True, path_type=Path)
 _ID = click.argument("simulation_id", metavar="SIMULATION")
+_ORDER_COLUMNS = ("order_id", "affiliate_id", "level", "currency", "was", "would", "difference", "reason", "why")
 _AFFILIATE_COLUMNS = (
     "affiliate_id", "currency", "conversions_was", "conversions_would", "commission_was", "commission_would",
     "difference",
@@ -140,34 +142,40 @@ def _propose(service: Service, program: str, trial: Trial, found: Simulated, by:
 
 def _print(found: Simulated, as_json: bool, csv_file: Path | None, orders_file: Path | None) -> None:
     if csv_file is not None:
-        _write_csv(csv_file, found.document)
+        _write_figures(csv_file, found.document)
     if orders_file is not None:
-        with orders_file.open("w", newline="", encoding="utf-8") as opened:
-            write = csv.writer(opened)
-            write.writerow(
-                ("order_id", "affiliate_id", "level", "currency", "was", "would", "difference", "reason", "why")
+        orders = (
+            (
+                one.order_id, one.affiliate_id, one.level, one.currency, one.was_net, one.would_net,
+                one.would_net - one.was_net, one.reason, one.words,
             )
-            write.writerows(
-                (
-                    one.order_id, one.affiliate_id, one.level, one.currency, one.was_net, one.would_net,
-                    one.would_net - one.was_net, one.reason, one.words,
-                )
-                for one in found.differences()
-            )  # fmt: skip
+            for one in found.differences()
+        )  # fmt: skip
+        _write_csv(orders_file, _ORDER_COLUMNS, orders)
     if as_json:
         print_json(found.document)
     else:
         print_report(found.document)
 
 
-def _write_csv(file: Path, document: dict[str, Any]) -> None:
+def _write_figures(file: Path, document: dict[str, Any]) -> None:
     reasons = sorted({reason for one in document["affiliates"] for reason in one["reasons"]})
+    rows = (
+        (
+            *(one[name] for name in _AFFILIATE_COLUMNS),
+            *(one["reasons"].get(reason, {}).get("amount", 0) for reason in reasons),
+        )
+        for one in document["affiliates"]
+    )
+    _write_csv(file, [*_AFFILIATE_COLUMNS, *reasons], rows)
+
+
+def _write_csv(file: Path, heading: Sequence[str], rows: Iterable[Sequence[str | int]]) -> None:
+    """Numbers stay numbers; text that came from a stranger, such as an order's id, must not run as a formula."""
     with file.open("w", newline="", encoding="utf-8") as opened:
         write = csv.writer(opened)
-        write.writerow([*_AFFILIATE_COLUMNS, *reasons])
-        for one in document["affiliates"]:
-            by_reason = [one["reasons"].get(reason, {}).get("amount", 0) for reason in reasons]
-            write.writerow([*(one[name] for name in _AFFILIATE_COLUMNS), *by_reason])
+        write.writerow(heading)
+        write.writerows([harmless(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
 
 
 def print_report(document: dict[str, Any]) -> None:

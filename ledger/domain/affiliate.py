@@ -61,10 +61,12 @@ class AffiliateGrouped(Event, frozen=True):
 
 
 class AffiliateRecruited(Event, frozen=True):
-    """recruiter_id brought the affiliate into the program, and may earn with it. Said once and for ever."""
+    """recruiter_id brought the affiliate into the program, and may earn with it, by sales from effective_from on. Said
+    once and for ever."""
 
     affiliate_id: str
     recruiter_id: str
+    effective_from: datetime = BEGINNING
 
 
 class Membership(Struct, frozen=True):
@@ -85,6 +87,7 @@ class AffiliateState(Struct):
     decisions: int = 0
     groups: list[Membership] = []
     recruiter_id: str = ""
+    recruited_at: datetime | None = None
 
     def membership_at(self, instant: datetime) -> Membership:
         """The one with the latest effective_from that is not after instant; among equals the last recorded."""
@@ -93,6 +96,10 @@ class AffiliateState(Struct):
             if best.effective_from <= one.effective_from <= instant:
                 best = one
         return best
+
+    def recruiter_at(self, instant: datetime) -> str:
+        """Who may earn by a sale of an instant, '' for nobody."""
+        return self.recruiter_id if self.recruited_at is not None and self.recruited_at <= instant else ""
 
     def group_at(self, instant: datetime) -> str:
         """The group that the affiliate is in at an instant, '' for none."""
@@ -129,7 +136,7 @@ def fold(state: AffiliateState | None, event: Event) -> AffiliateState:
         case AffiliateGrouped():
             state.groups.append(Membership(event.group, event.effective_from))
         case AffiliateRecruited():
-            state.recruiter_id = event.recruiter_id
+            state.recruiter_id, state.recruited_at = event.recruiter_id, event.effective_from
         case _:
             state.decisions += 1
             state.status = _STATUS[type(event)]
@@ -259,7 +266,7 @@ class GroupAffiliate(Command, frozen=True):
 
 
 class RecruitAffiliate(Command, frozen=True):
-    """Say who recruited an affiliate, once and for ever."""
+    """Say who recruited an affiliate, once and for ever: it may earn by sales from now on."""
 
     name: ClassVar[str] = "recruit_affiliate"
     affiliate_id: str
@@ -291,7 +298,7 @@ class RecruitAffiliate(Command, frozen=True):
         above = _known(view, self.recruiter_id)
         for _ in range(RECRUITERS_MOST):
             if not above.recruiter_id:
-                recruited = AffiliateRecruited(**body)
+                recruited = AffiliateRecruited(**body, effective_from=view.now)
                 return Decision([(stream, recruited)], Answer("recorded", body))
             if above.recruiter_id == self.affiliate_id:
                 raise InvalidInput("recruiter_id", f"was recruited by {self.affiliate_id}, itself or over others")

@@ -10,12 +10,14 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from ledger.domain.errors import InvalidInput
 from ledger.domain.event import Event
 from ledger.domain.evidence import Pricing
 from ledger.domain.ids import check_external_id
 from ledger.domain.journey import Touch
 
 RESERVED_PREFIX = "~"  # of order ids that are ours: bundles of clicks, goals
+QUANTITY_MAX = 1_000_000  # pieces on a line, either way: what is paid by the piece stays a sum of money
 
 
 class Step(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -118,7 +120,7 @@ class CommissionRepriced(Event, frozen=True):
     taken back of it already (minor units; below zero it is taken back); bucket: where (pending, held, payable).
     cause: tier_reached, tier_lost or simulation. rule and step: whose tier table pays now, and by which of its
     steps; counter and counted: what brought it there. cap: that left room for less. credited_amount and matures_at:
-    of a commission that is new to the conversion, by a simulation.
+    of a commission that is new to the conversion, by a simulation; suspended: it is held because its affiliate is.
     """
 
     order_id: str
@@ -138,6 +140,7 @@ class CommissionRepriced(Event, frozen=True):
     credited_amount: int | None = None
     matures_at: datetime | None = None
     cap: str = ""
+    suspended: bool = False
 
 
 class ConversionUnattributed(Event, frozen=True):
@@ -239,6 +242,8 @@ class ReversalDeferred(Event, frozen=True):
 
 def checked_item(where: str, item: Item) -> Item:
     """An item as it is stored and compared. Raises InvalidInput."""
+    if abs(item.quantity) > QUANTITY_MAX:
+        raise InvalidInput(f"{where}.quantity", f"must be from -{QUANTITY_MAX} to {QUANTITY_MAX}")
     category = item.category
     if category is not None:
         category = check_external_id(f"{where}.category", category)

@@ -221,6 +221,7 @@ def _fold_repriced(state: ConversionState, event: CommissionRepriced) -> None:
             event.credited_amount or 0,
             event.matures_at or event.effective_at,
             None,
+            held_by_suspension=event.suspended,
         )
     # what is not moved was taken back already, by the reversals so far
     one.reversed_commission += event.commission - one.commission - event.amount

@@ -148,9 +148,11 @@ def span(period: str, zone: str) -> tuple[datetime, datetime] | None:
 
 
 def add_months(at: datetime, months: int) -> datetime:
-    """The same day and hour months later; in a shorter month its last day."""
+    """The same day and hour months later; in a shorter month its last day; at most the calendar's end."""
     number = at.year * 12 + at.month - 1 + months
     year, month = number // 12, number % 12 + 1
+    if year > 9999:
+        return datetime.max.replace(tzinfo=at.tzinfo)
     for day in range(at.day, 27, -1):
         try:
             return at.replace(year=year, month=month, day=day)

@@ -14,6 +14,7 @@ from ledger.domain.conversion import (
 )
 from ledger.domain.conversion_state import Commission, CommissionKey, ConversionState
 from ledger.domain.counting import Counted, Counter, CounterKey, kind_of
+from ledger.domain.crediting import CAN_EARN
 from ledger.domain.event import Draft
 from ledger.domain.evidence import Pricing
 from ledger.domain.goals import Source
@@ -152,7 +153,9 @@ def _retiered(
     if terms is None or terms.plan is None:
         return
     effective = terms.plan.by_override(one.accrued.pricing.override)
-    for moved in _moved_rules(effective, one.accrued.pricing, key, after, one):
+    whose = changed.view.affiliate(one.affiliate_id)
+    earns = whose is not None and whose.status in CAN_EARN  # who is closed earns nothing new
+    for moved in _moved_rules(effective, one.accrued.pricing, key, after, one, earns):
         event = _repriced(terms, effective, moved, key, order_id, who, changed)
         if event is not None:
             draft = (conversion.key(order_id), event)
@@ -170,7 +173,7 @@ class _Moved(NamedTuple):
 
 
 def _moved_rules(
-    effective: Effective, priced: Pricing, key: CounterKey, after: Counter, one: Commission
+    effective: Effective, priced: Pricing, key: CounterKey, after: Counter, one: Commission, earns: bool
 ) -> list[_Moved]:
     label = f"{'affiliate' if key.affiliate_id else 'offer'}/{key.period}"
     tables = {rule.id: rule.pay.tiers for rule in effective.rules}
@@ -181,7 +184,7 @@ def _moved_rules(
             continue
         counted = after.standing(tiers.by)
         step, was = tiers.step_at(counted), one.steps[rule.rule]
-        if step > was or (step < was and tiers.on_reversal == "take_back"):
+        if (step > was and earns) or (step < was and tiers.on_reversal == "take_back"):
             found.append(_Moved(rule.rule, step, step > was, counted))
     return found
 
@@ -203,7 +206,7 @@ def _repriced(
     cap = ""
     if commission > one.commission:
         commission, cap = _within_caps(terms, one.accrued, one, commission, changed)
-    if commission == one.commission:
+    if commission == one.commission and not cap:
         return None
     return CommissionRepriced(
         order_id=order_id,

@@ -6,10 +6,13 @@ from ledger.domain import conversion, counting, goals, offer, rates
 from ledger.domain.counting import CounterKey
 from ledger.domain.crediting import Said, journey_key, needs_journey
 from ledger.domain.offer import Terms
+from ledger.domain.planned_sale import in_calendar
 from ledger.domain.view import Needs, View
 
 
 def _planned(sale: Said, view: View) -> Terms | None:
+    if not in_calendar(sale.occurred_at):
+        return None  # it will be refused
     the_offer = view.offer(sale.offer_id)
     terms = the_offer.terms_at(sale.occurred_at) if the_offer is not None else None
     return terms if terms is not None and terms.plan is not None else None

@@ -12,6 +12,7 @@ from ledger.domain import conversion
 from ledger.domain.conversion import RESERVED_PREFIX, CommissionAccrued, ConversionRecorded, ConversionReversed, Step
 from ledger.domain.conversion_state import ConversionState
 from ledger.domain.counting import Counter, CounterKey, kind_of
+from ledger.domain.crediting import CAN_EARN
 from ledger.domain.event import Draft
 from ledger.domain.evidence import PricedRule, Pricing, TierReading
 from ledger.domain.offer import OfferState, Terms
@@ -64,7 +65,7 @@ def bonus_order_id(goal_id: str, key: CounterKey, attempt: int) -> str:
 def _last_bonus(goal: Goal, key: CounterKey, view: View) -> tuple[int, ConversionState | None]:
     """(attempt, bonus) of the last bonus that was awarded for a goal; (0, None) for none yet."""
     attempt, last = 0, None
-    while (state := view.conversion(bonus_order_id(goal.id, key, attempt + 1))) is not None:
+    while (state := view.conversion(bonus_order_id(goal.id, key, attempt + 1))) is not None and state.recorded:
         attempt, last = attempt + 1, state
     return attempt, last
 
@@ -74,7 +75,7 @@ def _award(
 ) -> Iterator[Draft]:
     attempt, last = _last_bonus(goal, key, view)
     who = view.affiliate(key.affiliate_id)
-    if who is None or (last is not None and last.last_reversal_id != _lost(last)):
+    if who is None or who.status not in CAN_EARN or (last is not None and last.last_reversal_id != _lost(last)):
         return
     order_id = bonus_order_id(goal.id, key, attempt + 1)
     stream = conversion.key(order_id)

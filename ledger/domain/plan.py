@@ -157,7 +157,7 @@ class Override(_Member, frozen=True):
     max_amount: Amount | UnsetType | None = UNSET
     recurring: Recurring | UnsetType = UNSET
     second_level: SecondLevel | UnsetType | None = UNSET
-    goals: list[Goal] | UnsetType = UNSET
+    goals: Annotated[list[Goal], Meta(max_length=100)] | UnsetType = UNSET
 
 
 class Plan(_Member, frozen=True):

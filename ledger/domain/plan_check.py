@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from ledger.domain.plan_shape import BAD, Mistake, fitted, inside
 SIZE_MAX = 256 * 1024  # bytes, of the canonical form
 TEXT_MAX = 512 * 1024  # bytes, as it is written, with white space
 MISTAKES_MOST = 1000
+BEST_RULES_MOST = 100  # of a list, where every line of a sale is priced by each of its rules
 SCHEMA_ID = "urn:commission-ledger:plan:1"
 
 _PAYS = ("rate_bps", "amount", "amount_per_item", "amount_per_click", "tiers")
@@ -37,26 +39,39 @@ Found = Iterator[Mistake]
 
 
 def mistakes(document: Any) -> list[Mistake]:
-    """Every mistake of a document (up to MISTAKES_MOST), in the order of their pointers; none: it may be published.
+    """Every mistake of a document, in the order of their pointers; none: it may be published. Of one that is too large
+    only that is said, and of one with many mistakes the MISTAKES_MOST that are found first.
 
     document: as JSON is decoded, with its integers as int.
     """
+    # the size first: whoever may ask must not keep us busy with a document that could not be published anyway
+    if _is_too_large(document):
+        return [Mistake("", f"must be at most {SIZE_MAX:,} bytes without white space")]
     found: list[Mistake] = []
-    checked = fitted(document, plan.Plan, found)
+    checked = fitted(document, plan.Plan, found, MISTAKES_MOST)
     if checked is not BAD:
-        found.extend(_contradictions(checked))
-    if not found and len(plan.canonical(document)) > SIZE_MAX:
-        found.append(Mistake("", f"must be at most {SIZE_MAX:,} bytes without white space"))
-    return sorted(found, key=_place)[:MISTAKES_MOST]
+        found.extend(islice(_contradictions(checked), MISTAKES_MOST - len(found)))
+    return sorted(found, key=_place)
+
+
+def _is_too_large(document: Any) -> bool:
+    try:
+        return len(msgspec.json.encode(document)) > SIZE_MAX
+    except (OverflowError, ValueError, RecursionError):
+        # a number beyond 64 bits, half a character, endless nesting: no plan has those, and the shape says where
+        return False
 
 
 def schema() -> dict[str, Any]:
     """The plan's JSON Schema (2020-12): its shape. It takes 1.0 for 1, as JSON Schema does everywhere; plans do not."""
     made = msgspec.json.schema(plan.Plan)
+    few = {"rules": {"maxItems": BEST_RULES_MOST}}
     about = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_ID,
         "title": "Commission plan",
+        "if": {"properties": {"match": {"const": "best"}}, "required": ["match"]},
+        "then": {"properties": {**few, "overrides": {"items": {"properties": few}}}},
     }
     return about | made
 
@@ -119,6 +134,9 @@ def _terms(owner: dict[str, Any], document: dict[str, Any], pointer: str) -> Fou
             yield from _pay(rule["pay"], inside(at, "pay"))
     if document.get("match", "first") == "first":
         yield from _unreachable(owner, pointer)
+    elif (count := len(_list(owner.get("rules")))) > BEST_RULES_MOST and document["match"] == "best":
+        detail = f'must have at most {BEST_RULES_MOST} items where match is "best", it has {count:,}'
+        yield Mistake(inside(pointer, "rules"), detail)
     yield from _bounds(owner, document, pointer)
     recurring = owner.get("recurring")
     if isinstance(recurring, dict) and len(_said(recurring, ("sales", "months"))) != 1:

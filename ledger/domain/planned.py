@@ -12,7 +12,7 @@ from ledger.domain.event import Event
 from ledger.domain.evidence import Pricing
 from ledger.domain.money import allocate, round_half_up
 from ledger.domain.plan import Effective, ReadPlan, Recurring
-from ledger.domain.planned_sale import Context, Share, context_of
+from ledger.domain.planned_sale import Context, Share, check_amount, context_of
 from ledger.domain.pricing import NOTHING, Price, Readings, Sale
 from ledger.domain.view import View
 
@@ -26,10 +26,11 @@ def accruals(
     view: View,
 ) -> list[Event]:
     """ConversionAttributed (where a journey decided) and a CommissionAccrued for everybody who is credited. Raises
-    RateMissing."""
+    CannotPrice, InvalidInput."""
     context = context_of(fact, plan, credited, view)
     shares = _shares(context, view)
     _round(shares)
+    check_amount(max(share.amount for share in shares))
     capping.limit(context, shares, view)
     events: list[Event] = []
     if credited.touches:

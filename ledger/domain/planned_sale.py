@@ -13,15 +13,21 @@ from ledger.domain.affiliate import AffiliateState
 from ledger.domain.conversion import ConversionRecorded
 from ledger.domain.counting import CounterKey
 from ledger.domain.crediting import Credited
+from ledger.domain.errors import InvalidInput
 from ledger.domain.evidence import CapReading, FrozenRate, PricedRule
+from ledger.domain.ids import AMOUNT_MAX
 from ledger.domain.money import round_half_up
 from ledger.domain.plan import Effective, ReadPlan
 from ledger.domain.pricing import Exact
 from ledger.domain.view import View
 
 
-class RateMissing(Exception):
-    """There is no exchange rate for a sale: it is kept, and never priced."""
+class CannotPrice(Exception):
+    """A sale is kept as an exception of a type, and never priced."""
+
+    def __init__(self, type_: str, detail: str) -> None:
+        self.type = type_
+        super().__init__(detail)
 
 
 class Context(NamedTuple):
@@ -71,18 +77,33 @@ class Share(Struct):
     paid_clicks: int = 0
 
 
+def in_calendar(instant: datetime) -> bool:
+    """Whether the periods around an instant are all in the calendar, in any zone."""
+    return 2 <= instant.year <= 9998
+
+
+def check_amount(amount: int) -> None:
+    """Raise CannotPrice for more than an amount may be: what would overflow later is kept for somebody to look at."""
+    if amount > AMOUNT_MAX:
+        raise CannotPrice("amount_too_large", f"it comes to more than {AMOUNT_MAX} minor units")
+
+
 def context_of(fact: ConversionRecorded, plan: ReadPlan, credited: Credited, view: View) -> Context:
-    """Put it together. Raises RateMissing."""
+    """Put it together. Raises CannotPrice, InvalidInput."""
     program = view.program
     assert program is not None
+    if not in_calendar(fact.occurred_at):
+        raise InvalidInput("occurred_at", "must lie in the years 2 to 9998")
     currency = plan.plan.currency or fact.currency
     rate, factor, value = None, (1, 1), fact.amount
-    if currency != fact.currency:
+    if currency != fact.currency and (fact.amount or any(item.amount for item in fact.items)):
         found = rates.at(view, fact.currency, currency, fact.occurred_at)
         if found is None:
-            raise RateMissing(f"no rate from {fact.currency} to {currency} is known for {fact.occurred_at.isoformat()}")
+            detail = f"no rate from {fact.currency} to {currency} is known for {fact.occurred_at.isoformat()}"
+            raise CannotPrice("rate_missing", detail)
         rate = FrozenRate(base=found.base, quote=found.quote, rate=found.rate, as_of=found.as_of, source=found.source)
         factor = rates.factor(found.rate, found.base, found.quote)
         value = round_half_up(fact.amount * factor[0], factor[1])
+        check_amount(value)
     local = counting.local(fact.occurred_at, program.zone)
     return Context(fact, plan, credited, currency, local, rate, factor, value, pricing.lines_of(fact))

@@ -11,7 +11,7 @@ from ledger.domain.conversion import ConversionRecorded
 from ledger.domain.counting import Counter
 from ledger.domain.evidence import PricedRule, TierPart, TierReading
 from ledger.domain.money import BPS, allocate
-from ledger.domain.plan import Effective, Rule, Tiers, TierStep, When
+from ledger.domain.plan import Effective, Pay, Rule, Tiers, TierStep, When
 
 Exact = tuple[int, int]  # numerator, denominator > 0: minor units of the commission's currency
 NOTHING: Exact = (0, 1)
@@ -48,6 +48,23 @@ class Readings(NamedTuple):
     counter: Counter
 
 
+class Tables:
+    """The tier tables of one sale and affiliate, each read once. readings: of their counters, by 'level/kind of
+    period'."""
+
+    def __init__(self, readings: dict[str, Readings]) -> None:
+        self._readings = readings
+        self._read: dict[int, TierReading] = {}
+
+    def reading(self, tiers: Tiers, sale: Sale) -> TierReading:
+        """Where a table stands."""
+        found = self._read.get(id(tiers))
+        if found is None:
+            reading = self._readings[f"{tiers.level}/{tiers.period}"]
+            found = self._read[id(tiers)] = read_tier(tiers, sale, reading)
+        return found
+
+
 class Price(NamedTuple):
     """exact: within the plan's bounds; rules: what each paid for."""
 
@@ -57,16 +74,18 @@ class Price(NamedTuple):
 
 
 def lines_of(fact: ConversionRecorded) -> list[Line]:
-    """A conversion's lines: its items, and what they lack of its amount; a discount is shared out over them."""
+    """A conversion's lines, none below zero, which add up to its amount: its items; what they lack is one line more.
+    A discount, as an item below zero or as an amount below the items', is shared out over the items."""
     if not fact.items:
         return [Line(fact.amount)]
-    total = sum(item.amount for item in fact.items)
-    amounts = [item.amount for item in fact.items]
-    if total > fact.amount:
-        amounts = allocate(fact.amount, amounts)
+    amounts = [max(item.amount, 0) for item in fact.items]
+    total = max(0, min(fact.amount, sum(item.amount for item in fact.items)))
+    if sum(amounts) != total:
+        amounts = allocate(total, amounts)
     lines = [
-        Line(amount, item.quantity, item.sku, item.product, item.category)
+        Line(amount, max(item.quantity, 0), item.sku, item.product, item.category)
         for item, amount in zip(fact.items, amounts, strict=True)
+        if item.amount >= 0
     ]
     if total < fact.amount:
         lines.append(Line(fact.amount - total))
@@ -99,24 +118,60 @@ def _fits_line(when: When, line: Line) -> bool:
     )
 
 
-def _by_rule(rules: Sequence[Rule], best: bool, sale: Sale, readings: dict[str, Readings]) -> dict[int, list[Line]]:
+def _by_rule(rules: Sequence[Rule], best: bool, sale: Sale, tables: Tables) -> dict[int, list[Line]]:
     """The lines that each rule pays for, by its number."""
     fitting = [(number, rule) for number, rule in enumerate(rules) if _fits_sale(rule.when, sale)]
+    candidates: dict[tuple[str | None, str | None, str | None], list[tuple[int, Rule]]] = {}
     found: dict[int, list[Line]] = {}
     for line in sale.lines:
-        chosen, most = -1, NOTHING
-        for number, rule in fitting:
-            if not _fits_line(rule.when, line):
-                continue
-            if not best:
-                chosen = number
-                break
-            earned, _ = _earned(rule, line, sale, readings)
-            if chosen < 0 or earned[0] * most[1] > most[0] * earned[1]:
-                chosen, most = number, earned
-        if chosen >= 0:
+        kind = (line.sku, line.product, line.category)
+        if (some := candidates.get(kind)) is None:
+            some = [one for one in fitting if _fits_line(one[1].when, line)]
+            some = candidates[kind] = _worth_asking(some, sale, tables) if best else some[:1]
+        if some:
+            chosen = some[0][0] if len(some) == 1 else _best(some, line, sale, tables)
             found.setdefault(chosen, []).append(line)
     return found
+
+
+def _best(some: Sequence[tuple[int, Rule]], line: Line, sale: Sale, tables: Tables) -> int:
+    """The number of the rule that pays most for a line, of equals the first."""
+    chosen, most = -1, NOTHING
+    for number, rule in some:
+        earned = _earned(rule, line, sale, tables)
+        if chosen < 0 or earned[0] * most[1] > most[0] * earned[1]:
+            chosen, most = number, earned
+    return chosen
+
+
+def _worth_asking(some: Sequence[tuple[int, Rule]], sale: Sale, tables: Tables) -> list[tuple[int, Rule]]:
+    """Of rules that pay in the same way only the one that pays most, the first of equals: which of them it is does not
+    depend on a line's amount, and a long list of rules costs no more than a short one."""
+    found: dict[str, tuple[Exact, int, Rule]] = {}
+    for number, rule in some:
+        way, price = _unit(rule, sale, tables)
+        if way not in found or price[0] * found[way][0][1] > found[way][0][0] * price[1]:
+            found[way] = (price, number, rule)
+    return sorted(((number, rule) for _, number, rule in found.values()), key=lambda one: one[0])
+
+
+def _unit(rule: Rule, sale: Sale, tables: Tables) -> tuple[str, Exact]:
+    """(in which way a rule pays, its price)."""
+    pay: Pay | TierStep = rule.pay
+    if rule.pay.tiers is not None:
+        tier = tables.reading(rule.pay.tiers, sale)
+        if tier.parts:
+            steps = rule.pay.tiers.steps
+            blended = sum(part.amount * (steps[part.step].rate_bps or 0) for part in tier.parts)
+            return "rate", (blended, sum(part.amount for part in tier.parts))
+        pay = rule.pay.tiers.steps[tier.step]
+    if pay.rate_bps is not None:
+        return "rate", (pay.rate_bps, 1)
+    if pay.amount is not None:
+        return "flat", (pay.amount, 1)
+    if pay.amount_per_item is not None:
+        return "item", (pay.amount_per_item, 1)
+    return "click", (rule.pay.amount_per_click or 0, 1)
 
 
 # --- what it pays ----------------------------------------------------------------------------------------
@@ -201,27 +256,26 @@ def _together(lines: Sequence[Line]) -> Line:
     return Line(sum(line.amount for line in lines), sum(line.quantity for line in lines))
 
 
-def _earned(rule: Rule, lines: Line, sale: Sale, readings: dict[str, Readings]) -> tuple[Exact, TierReading | None]:
+def _earned(rule: Rule, lines: Line, sale: Sale, tables: Tables) -> Exact:
     pay = rule.pay
     if pay.rate_bps is not None:
-        return (lines.amount * pay.rate_bps * sale.factor[0], BPS * sale.factor[1]), None
+        return lines.amount * pay.rate_bps * sale.factor[0], BPS * sale.factor[1]
     if pay.amount is not None:
-        return (pay.amount, 1), None
+        return pay.amount, 1
     if pay.amount_per_item is not None:
-        return (pay.amount_per_item * lines.quantity, 1), None
+        return pay.amount_per_item * lines.quantity, 1
     if pay.amount_per_click is not None:
-        return (pay.amount_per_click * sale.fact.click_count, 1), None
+        return pay.amount_per_click * sale.fact.click_count, 1
     assert pay.tiers is not None
-    tier = read_tier(pay.tiers, sale, readings[f"{pay.tiers.level}/{pay.tiers.period}"])
-    return _by_tiers(pay.tiers, tier, lines.amount, lines.quantity, sale.factor), tier
+    return _by_tiers(pay.tiers, tables.reading(pay.tiers, sale), lines.amount, lines.quantity, sale.factor)
 
 
 def price(effective: Effective, best: bool, sale: Sale, readings: dict[str, Readings]) -> Price:
     """What a whole sale earns an affiliate. readings: of its tiers' counters, by 'level/kind of period'."""
-    total, priced = NOTHING, []
-    for number, some in sorted(_by_rule(effective.rules, best, sale, readings).items()):
+    total, priced, tables = NOTHING, [], Tables(readings)
+    for number, some in sorted(_by_rule(effective.rules, best, sale, tables).items()):
         rule, lines = effective.rules[number], _together(some)
-        exact, tier = _earned(rule, lines, sale, readings)
+        exact = _earned(rule, lines, sale, tables)
         total = plus(total, exact)
         priced.append(
             PricedRule(
@@ -233,7 +287,7 @@ def price(effective: Effective, best: bool, sale: Sale, readings: dict[str, Read
                 flat_amount=rule.pay.amount,
                 amount_per_item=rule.pay.amount_per_item,
                 amount_per_click=rule.pay.amount_per_click,
-                tier=tier,
+                tier=tables.reading(rule.pay.tiers, sale) if rule.pay.tiers is not None else None,
             )
         )
     exact, bound = bounded(effective, total)

@@ -18,7 +18,7 @@ from ledger.domain.event import Answer, Command, Decision, Event, in_utc
 from ledger.domain.view import Needs, View
 
 MAX_AGE_DAYS = 7  # an older rate prices nothing: weekends and holidays are shorter
-DIGITS_MAX, DECIMALS_MAX, SOURCE_MAX = 20, 12, 64
+DIGITS_MAX, WHOLE_MAX, DECIMALS_MAX, SOURCE_MAX = 20, 12, 12, 64  # WHOLE_MAX: digits before the point
 _PLAIN = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?")
 _as_of = attrgetter("as_of")
 
@@ -99,8 +99,9 @@ def canonical(field: str, text: str) -> str:
     if rate == "0":
         raise InvalidInput(field, "must be above 0")
     whole, _, decimals = rate.partition(".")
-    if len(decimals) > DECIMALS_MAX or len(whole + decimals) > DIGITS_MAX:
-        raise InvalidInput(field, f"must have at most {DECIMALS_MAX} decimals and {DIGITS_MAX} digits")
+    if len(whole) > WHOLE_MAX or len(decimals) > DECIMALS_MAX or len(whole + decimals) > DIGITS_MAX:
+        digits = f"{WHOLE_MAX} digits before the point, {DECIMALS_MAX} behind it and {DIGITS_MAX} in all"
+        raise InvalidInput(field, f"must have at most {digits}")
     return rate
 
 

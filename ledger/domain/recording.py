@@ -37,7 +37,7 @@ from ledger.domain.exceptions import ExceptionRaised
 from ledger.domain.following import following
 from ledger.domain.ids import AMOUNT_MAX, check_click_id, check_external_id, check_pseudonym, check_slug
 from ledger.domain.offer import Terms
-from ledger.domain.planned_sale import RateMissing
+from ledger.domain.planned_sale import CannotPrice
 from ledger.domain.reversal import apply_deferred
 from ledger.domain.view import Needs, View
 
@@ -303,8 +303,8 @@ def _outcome(fact: ConversionRecorded, view: View, may_wait: bool) -> list[Event
         return [_accrued(fact, terms, found, affiliates[0], matures_at, view)]
     try:
         return planned.accruals(fact, terms.version, matures_at, plan, credited, view)
-    except RateMissing as missing:
-        return _exception(fact, "rate_missing", str(missing))
+    except CannotPrice as why:
+        return _exception(fact, why.type, str(why))
 
 
 def _deferred(fact: ConversionRecorded, view: View) -> AttributionDeferred:

@@ -11,6 +11,7 @@ from ledger.domain.conversion import ConversionRecorded
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound, WrongState
 from ledger.domain.event import Answer, Command, Decision, Draft, own_last
 from ledger.domain.exceptions import ExceptionRaised, ExceptionResolved
+from ledger.domain.following import following
 from ledger.domain.ids import check_external_id
 from ledger.domain.view import Needs, View
 
@@ -108,5 +109,6 @@ def _retried(raised: ExceptionRaised, view: View) -> list[Draft]:
         applied = reversal.apply(state.recorded, view.conversion(state.recorded.order_id))
         if isinstance(applied, ExceptionRaised):
             raise WrongState(f"it still cannot be applied: {applied.detail}", type=applied.type)
-        return [(conversion.key(state.recorded.order_id), event) for event in applied]
+        drafts: list[Draft] = [(conversion.key(state.recorded.order_id), event) for event in applied]
+        return drafts + following(view, drafts)
     raise WrongState("a line of an import cannot be retried: correct the file, or dismiss it")

@@ -11,9 +11,9 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from ledger.domain import conversion, conversion_state, foreseeing, money
-from ledger.domain.conversion import ConversionReversed, ReversalDeferred
+from ledger.domain.conversion import RESERVED_PREFIX, ConversionReversed, ReversalDeferred
 from ledger.domain.conversion_state import ConversionState
-from ledger.domain.errors import DiffersFromOriginal, InvalidInput
+from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound
 from ledger.domain.event import Answer, Command, Decision, Draft, Event, in_utc
 from ledger.domain.exceptions import ExceptionRaised, ExceptionResolved
 from ledger.domain.following import following
@@ -77,6 +77,8 @@ class RecordReversal(Command, frozen=True):
     def __post_init__(self) -> None:
         force_setattr(self, "reversal_id", check_external_id("reversal_id", self.reversal_id))
         force_setattr(self, "order_id", check_external_id("order_id", self.order_id))
+        if self.reversal_id.startswith(RESERVED_PREFIX):
+            raise InvalidInput("reversal_id", f"must not begin with {RESERVED_PREFIX}: such ids are the ledger's own")
         force_setattr(self, "occurred_at", in_utc("occurred_at", self.occurred_at))
         if self.sale_amount is not None and not 0 <= self.sale_amount <= AMOUNT_MAX:
             raise InvalidInput("amount", f"must be from 0 to {AMOUNT_MAX} minor units")
@@ -109,7 +111,11 @@ class RecordReversal(Command, frozen=True):
         if was is not None and (fact == was.recorded or was.exception_open or was.kept_exception is None):
             return _again(fact, was, view)
         own = key(self.reversal_id)
-        applied = apply(fact, view.conversion(self.order_id))
+        sale = view.conversion(self.order_id)
+        if self.order_id.startswith(RESERVED_PREFIX) and (sale is None or sale.recorded is None):
+            # ids of ours can be foreseen: nobody may reverse what the ledger has not made yet
+            raise NotFound(f"conversion {self.order_id} does not exist")
+        applied = apply(fact, sale)
         if isinstance(applied, ExceptionRaised):
             return Decision([(own, fact), (own, applied)], Answer("exception", _exception_body(applied)))
         # the reversal's own record comes last, so that its position stands behind all of its effect

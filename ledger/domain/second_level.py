@@ -23,7 +23,7 @@ def accruals(
     """One commission a recruiter, however many of the recruited are credited."""
     events: list[CommissionAccrued] = []
     spent = sum(share.amount for share in shares)
-    for recruiter, parts in _recruiters(shares, view):
+    for recruiter, parts in _recruiters(context, shares, view):
         exact = sum(base * bps for base, bps in parts), BPS
         if not exact[0]:
             continue
@@ -44,14 +44,14 @@ def accruals(
     return events
 
 
-def _recruiters(shares: list[Share], view: View) -> list[tuple[AffiliateState, list[_Part]]]:
+def _recruiters(context: Context, shares: list[Share], view: View) -> list[tuple[AffiliateState, list[_Part]]]:
     """Those who can earn, with what they earn of."""
     found: dict[str, list[_Part]] = {}
     for share in shares:
-        rule = share.effective.second_level
-        if rule is not None and share.affiliate.recruiter_id and share.amount:
+        rule, recruiter_id = share.effective.second_level, share.affiliate.recruiter_at(context.fact.occurred_at)
+        if rule is not None and recruiter_id and share.amount:
             base = share.amount if rule.of == "commission" else share.value
-            found.setdefault(share.affiliate.recruiter_id, []).append((base, rule.rate_bps))
+            found.setdefault(recruiter_id, []).append((base, rule.rate_bps))
     recruiters = [(view.affiliate(affiliate_id), parts) for affiliate_id, parts in found.items()]
     return [(one, parts) for one, parts in recruiters if one is not None and one.status in CAN_EARN]
 

@@ -313,11 +313,6 @@ def _bonus(order_id: str, line: Line, offer_id: str) -> ConversionRecorded:
     )
 
 
-def _kept(would: int, state: ConversionState) -> int:
-    """What is left of a commission after the reversals so far."""
-    return would - (state.taken_back(would, state.reversed_amount) if state.reversed_amount else 0)
-
-
 def _moved(
     line: Line, one: Commission, state: ConversionState, simulation_id: str, view: View
 ) -> CommissionRepriced | None:
@@ -326,7 +321,7 @@ def _moved(
     return CommissionRepriced(
         order_id=line.order_id,
         affiliate_id=line.affiliate_id,
-        amount=_kept(line.would, state) - one.outstanding,
+        amount=state.kept(line.would) - one.outstanding,
         commission=line.would,
         currency=line.currency,
         bucket=one.bucket,
@@ -334,6 +329,7 @@ def _moved(
         cause="simulation",
         level=line.level,
         simulation_id=simulation_id,
+        credited_amount=line.credited_amount,
     )
 
 
@@ -346,7 +342,7 @@ def _new(line: Line, state: ConversionState, simulation_id: str, view: View) -> 
     return CommissionRepriced(
         order_id=line.order_id,
         affiliate_id=line.affiliate_id,
-        amount=_kept(line.would, state),
+        amount=state.kept(line.would),
         commission=line.would,
         currency=line.currency,
         bucket="held" if whose.status == "suspended" else bucket,
@@ -356,6 +352,7 @@ def _new(line: Line, state: ConversionState, simulation_id: str, view: View) -> 
         simulation_id=simulation_id,
         credited_amount=line.credited_amount,
         matures_at=lead.matures_at if lead is not None else line.matures_at,
+        suspended=whose.status == "suspended",
     )
 
 

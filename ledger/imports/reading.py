@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from ledger.domain import money
+from ledger.domain.conversion import QUANTITY_MAX
 from ledger.domain.errors import InvalidInput
 from ledger.domain.ids import AMOUNT_MAX, check_external_id, check_pseudonym, check_slug
 from ledger.imports.errors import ImportRefused
@@ -29,7 +30,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20
 # A reversal's id is "<refund invoice>:<order>", of at most 128 characters.
 INVOICE_MAX = 63
-QUANTITY_MAX = 10**12
+NUMBER_MAX = 10**12
 
 
 class Line(NamedTuple):
@@ -207,8 +208,8 @@ class _Reader:
             value = Decimal(plain)
         except InvalidOperation:
             self._refuse(f"{text!r} is no number such as 49{self._mapping.file.decimal_point}90", column)
-        if not value.is_finite() or abs(value) > QUANTITY_MAX or "_" in plain:
-            self._refuse(f"{text!r} is no number up to {QUANTITY_MAX}", column)
+        if not value.is_finite() or abs(value) > NUMBER_MAX or "_" in plain:
+            self._refuse(f"{text!r} is no number up to {NUMBER_MAX}", column)
         return value
 
     def _quantity(self, text: str) -> int:
@@ -216,6 +217,8 @@ class _Reader:
         value = self._number(text, column)
         if value != value.to_integral_value():
             self._refuse(f"{text!r} is no whole number of pieces", column)
+        if abs(value) > QUANTITY_MAX:
+            self._refuse(f"{text!r} is not from -{QUANTITY_MAX} to {QUANTITY_MAX} pieces", column)
         return int(value)
 
     def _parse_price(self, text: str) -> Decimal:

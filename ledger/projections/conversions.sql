@@ -24,7 +24,8 @@ SELECT %(program_id)s, originator_id, share_no, order_id, status, affiliate_id, 
        commission bigint, reversed_amount bigint, reversed_commission bigint, occurred_at timestamptz,
        due_at timestamptz, position bigint, customer_id text, event_id text, channel text)
     ON CONFLICT (program_id, originator_id, share_no) DO UPDATE
-   SET status = EXCLUDED.status, commission = EXCLUDED.commission, reversed_amount = EXCLUDED.reversed_amount,
+   SET status = EXCLUDED.status, amount = EXCLUDED.amount, commission = EXCLUDED.commission,
+       reversed_amount = EXCLUDED.reversed_amount,
        reversed_commission = EXCLUDED.reversed_commission, due_at = EXCLUDED.due_at, position = EXCLUDED.position
 
 -- name: select_due

@@ -77,6 +77,12 @@ class Simulations:
         """(id, status, asked for when) of what the worker has to do."""
         return self._do("select_to_do").fetchall()
 
+    def waiting(self) -> int:
+        """How many the worker still has to run."""
+        row = self._do("count_waiting").fetchone()
+        assert row is not None
+        return int(row[0])
+
     def stands(self, simulation_id: str, status: str, at: datetime, failure: str = "") -> None:
         """It has another status now."""
         self._do("update_status", simulation_id=simulation_id, status=status, at=at, failure=failure)

@@ -20,9 +20,14 @@ SELECT simulation_id, requested_by, requested_at, request, status, progress, as_
   FROM simulations WHERE program_id = %(program_id)s AND simulation_id > %(after)s ORDER BY simulation_id LIMIT %(limit)s
 
 -- name: select_to_do
--- What the worker has to do, in the order in which it was asked.
+-- What the worker has to do: first what was approved and begun, then what was asked for, in the order of asking.
 SELECT simulation_id, status, requested_at FROM simulations
- WHERE program_id = %(program_id)s AND status IN ('queued', 'running', 'applying') ORDER BY requested_at, simulation_id
+ WHERE program_id = %(program_id)s AND status IN ('queued', 'running', 'applying')
+ ORDER BY status <> 'applying', requested_at, simulation_id
+
+-- name: count_waiting
+-- How many the worker still has to run.
+SELECT count(*) FROM simulations WHERE program_id = %(program_id)s AND status IN ('queued', 'running')
 
 -- name: update_status
 -- Where a simulation stands.
