@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from flask import Response
 
-from api import answers, documents, schemas
+from api import answers, documents, schemas, schemas_earning
 from api.access import ADMIN, AFFILIATE
 from api.auth import Caller, operation
 from api.blueprint import Blueprint
@@ -38,10 +39,22 @@ def enrol_affiliate(caller: Caller, enrolment: dict[str, Any]) -> Response:
 @operation("listAffiliates", {200: documents.Affiliates})
 @blueprint.arguments(schemas.AffiliatesPage, location="query")
 def list_affiliates(caller: Caller, page: dict[str, Any]) -> Response:
-    """Affiliates in the order of their ids."""
+    """Affiliates in the order of their ids, with the group that each is in now."""
+    now, most = caller.ledger.clock(), page["limit"] + 1
     with reads.reading(caller.ledger, caller.program) as look:
-        found = look.listed("affiliate", answers.after_id(page), page["limit"] + 1, page["status"])
-    items = [{"affiliate_id": r.record_id, "status": r.status, "position": r.position} for r in found]
+        at_once = most if page["group"] is None else reads.AFFILIATES_AT_ONCE
+        some = look.affiliates(now, answers.after_id(page), page["status"], page["group"], at_once)
+        found = list(islice(some, most))
+    items = [
+        {
+            "affiliate_id": one.record_id,
+            "status": one.state.status,
+            "group": one.state.group_at(now),
+            "recruiter_id": one.state.recruiter_id,
+            "position": one.position,
+        }
+        for one in found
+    ]
     return answers.read(answers.page(items, page["limit"], lambda item: answers.cursor(item["affiliate_id"])))
 
 
@@ -86,13 +99,28 @@ def put_affiliate_recruiter(caller: Caller, body: dict[str, Any], affiliate_id: 
 
 @blueprint.route("/affiliates/<slug:affiliate_id>/goals", methods=["GET"])
 @operation("listGoals", {200: earning.Goals})
-def list_goals(caller: Caller, affiliate_id: str) -> Response:
-    """How far an affiliate has come towards each goal that is set now, and what it earned by reaching it."""
+@blueprint.arguments(schemas_earning.GoalsAt, location="query")
+def list_goals(caller: Caller, asked: dict[str, Any], affiliate_id: str) -> Response:
+    """How far an affiliate has come towards each goal that is set to it, and every bonus that it earned."""
     with reads.reading(caller.ledger, caller.program) as look:
-        found = goals.progress(look, caller.program, affiliate_id, caller.ledger.clock())
-    if found is None:
-        raise Problem(404, NO_SUCH_RECORD)
-    return answers.read({"items": found})
+        found = goals.progress(look, caller.program, affiliate_id, asked["at"] or caller.ledger.clock())
+        if found is None:
+            raise Problem(404, NO_SUCH_RECORD)
+        earned = goals.earned(look, affiliate_id)
+    return answers.read({"items": found, "earned": earned})
+
+
+@blueprint.route("/goals", methods=["GET"])
+@operation("listAllGoals", {200: earning.GoalsOfAll})
+@blueprint.arguments(schemas_earning.GoalsPage, location="query")
+def list_all_goals(caller: Caller, page: dict[str, Any]) -> Response:
+    """How far every affiliate that has begun has come towards each goal, the highest percentage first."""
+    # a percentage below zero is none: what was taken back counts at most as much as what came
+    after = answers.place(page["after"], int, str, str, str, str)
+    behind = goals.Place(-after[0], *after[1:]) if after else None
+    with reads.reading(caller.ledger, caller.program) as look:
+        found = goals.overview(look, caller.program, page["at"] or caller.ledger.clock(), behind, page["limit"] + 1)
+    return answers.read(answers.page(found, page["limit"], lambda one: answers.cursor(one.percent, *one.place()[1:])))
 
 
 def _decides(decision: str) -> Callable[..., Response]:

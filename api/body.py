@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -174,10 +174,12 @@ def _said(error: Exception) -> str:
 
 
 class StrictDecoder(Generic[T]):
-    """Decodes JSON straight into a struct that forbids unknown fields, as strictly as decode()."""
+    """Decodes JSON straight into a struct that forbids unknown fields, as strictly as decode(). said: by a field's
+    pointer, what is right where a value of another kind is sent."""
 
-    def __init__(self, struct: type[T]) -> None:
+    def __init__(self, struct: type[T], said: Mapping[str, str] | None = None) -> None:
         decoder = msgspec.json.Decoder(struct)
+        self._said = said
         self._decode = decoder.decode
         # NDJSON, as msgspec reads it: the caller sees to the rest of the strictness
         self.decode_lines = decoder.decode_lines
@@ -190,7 +192,7 @@ class StrictDecoder(Generic[T]):
         except msgspec.ValidationError as error:
             # whether it is JSON at all comes first: the decoder stops at the first field that it does not like
             decode(raw)
-            raise invalid(error) from None
+            raise invalid(error, self._said) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise malformed(_said(error)) from None
         except InvalidInput as error:
@@ -201,8 +203,8 @@ class StrictDecoder(Generic[T]):
         return found
 
 
-def invalid(error: msgspec.ValidationError) -> Problem:
-    """422, pointing at the field of a msgspec error."""
+def invalid(error: msgspec.ValidationError, said: Mapping[str, str] | None = None) -> Problem:
+    """422, pointing at the field of a msgspec error. said: see StrictDecoder."""
     match = _PATH.match(str(error))
     what, path = (match["what"], match["path"] or "") if match else (str(error), "")
     pointer = "".join("/" + part for part in re.findall(r"[^.\[\]]+", path))
@@ -210,6 +212,8 @@ def invalid(error: msgspec.ValidationError) -> Problem:
         pointer, what = f"{pointer}/{escaped(field[1])}", "is not a field of this resource"
     elif field := _MISSING.fullmatch(what):
         pointer, what = f"{pointer}/{field[1]}", "is required"
+    elif said is not None and pointer in said:
+        what = said[pointer]
     return Problem(
         422,
         "The body has a field that is not right.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from flask import Response
@@ -16,7 +17,7 @@ from ledger.domain import money
 from ledger.domain.coupon import AssignCoupon, CouponState
 from ledger.domain.coupon import key as coupon_key
 from ledger.domain.errors import InvalidInput
-from ledger.domain.offer import DecideTerms, OfferState, PublishOffer, PublishTerms, Terms, TermsPublished, key
+from ledger.domain.offer import DecideTerms, OfferState, PublishOffer, PublishTerms, key, terms_of
 from ledger.projections import decisions
 from ledger.projections.decisions import Trail
 
@@ -38,8 +39,11 @@ def list_offers(caller: Caller, page: dict[str, Any]) -> Response:
     """Offers in the order of their ids."""
     with reads.reading(caller.ledger, caller.program) as look:
         found = look.records("offer", answers.after_id(page), page["limit"] + 1)
-        trails = decisions.of_records(look.cur, look.program_id, [key(one.record_id) for one in found])
-        items = [_offer(one, trails[key(one.record_id)], _LISTED) for one in found]
+        keys = [key(one.record_id) for one in found]
+        trails = decisions.of_records(look.cur, look.program_id, keys)
+        published = decisions.published(look.cur, look.program_id, keys)
+        now = caller.ledger.clock()
+        items = [_offer(one, trails[of], published[of], now, _LISTED) for of, one in zip(keys, found, strict=True)]
     return answers.read(answers.page(items, page["limit"], lambda item: answers.cursor(item["offer_id"])))
 
 
@@ -49,35 +53,44 @@ def get_offer(caller: Caller, offer_id: str) -> Response:
     """An offer and its terms."""
     with reads.reading(caller.ledger, caller.program) as look:
         found = look.record(key(offer_id))
-        trails = decisions.of_records(look.cur, look.program_id, [key(offer_id)])
+        trails = decisions.of_records(look.cur, look.program_id, [key(offer_id)])[key(offer_id)]
+        published = decisions.published(look.cur, look.program_id, [key(offer_id)])[key(offer_id)]
     if found is None:
         raise Problem(404, NO_SUCH_RECORD)
-    return answers.read(_offer(found, trails[key(offer_id)], (*_LISTED, "plan")))
+    return answers.read(_offer(found, trails, published, caller.ledger.clock(), (*_LISTED, "plan")))
 
 
 _LISTED = ("effective_from", "hold_days", "window_days", "rate_bps", "amount", "currency", "plan_hash")
 
 
-def _offer(found: reads.Found, trails: list[Trail], fields: Sequence[str]) -> dict[str, Any]:
+def _offer(
+    found: reads.Found,
+    trails: list[Trail],
+    published: dict[int, tuple[str, datetime]],
+    now: datetime,
+    fields: Sequence[str],
+) -> dict[str, Any]:
     state: OfferState = found.state
-    terms = [_terms(one, one.version, "in_force", fields) for one in state.terms]
-    if state.proposed is not None:
-        proposed = state.proposed.terms
-        terms.append(_terms(proposed, proposed.terms_version, "proposed", fields))
+    every = [*state.terms, *([terms_of(state.proposed.terms)] if state.proposed is not None else [])]
+    terms = []
+    for one in every:
+        by, at = published.get(one.version, (None, None))
+        said = {
+            "terms_version": one.version,
+            "status": state.status_at(one.version, now),
+            "effective_until": state.ends_at(one.version),
+            "published_by": by,
+            "published_at": at,
+        }
+        said |= {field: one.document if field == "plan" else getattr(one, field) for field in fields}
+        terms.append(said | decisions.who(trails, one.version))
     return {
         "offer_id": state.offer_id,
         "offer_name": state.offer_name,
         "landing_url": state.landing_url,
-        "terms": [one | decisions.who(trails, one["terms_version"]) for one in terms],
+        "terms": terms,
         "position": found.position,
     }
-
-
-def _terms(terms: Terms | TermsPublished, version: int, status: str, fields: Sequence[str]) -> dict[str, Any]:
-    said = {field: getattr(terms, field) for field in fields if field != "plan"}
-    if "plan" in fields:
-        said["plan"] = terms.document if isinstance(terms, Terms) else terms.plan
-    return {"terms_version": version, "status": status, **said}
 
 
 @blueprint.route("/offers/<slug:offer_id>/terms", methods=["POST"])

@@ -18,6 +18,14 @@ from api.errors import PROBLEM_TYPE
 JSON = "application/json"
 _REF = "#/components/schemas/{name}"
 _structs: set[type] = {documents.Problem}
+_PLAN_SCHEMA = {  # public, and so no operation of a blueprint
+    "operationId": "planSchema",
+    "summary": "The JSON Schema of commission plans.",
+    "tags": ["plans"],
+    "security": [],
+    "x-roles": [],
+    "responses": {"200": {"description": "OK", "content": {"application/schema+json": {"schema": {"type": "object"}}}}},
+}
 Answers = Mapping[int, type | None]
 
 
@@ -81,7 +89,11 @@ def make_api(app: Flask) -> LedgerApi:
         " answers with its `position` in the log; sending the same again gives the same answer. Errors are problem"
         " documents (RFC 9457)."
     )
-    spec = {"info": {"description": description}, "components": {"securitySchemes": {"bearer": bearer}}}
+    spec = {
+        "info": {"description": description},
+        "components": {"securitySchemes": {"bearer": bearer}},
+        "paths": {"/plan-schema": {"get": _PLAN_SCHEMA}},
+    }
     api = LedgerApi(spec_kwargs=spec)
     for converter, schema in paths.schemas():
         api.register_converter(converter, schema)

@@ -6,9 +6,10 @@ import flask
 import msgspec
 from flask import Response
 
-from api import answers, body, documents
+from api import answers, body, documents, schemas
 from api.auth import Caller, operation
 from api.blueprint import Blueprint
+from ledger import plan_words
 from ledger.domain import plan, plan_check
 
 blueprint = Blueprint("plans", __name__, description="Commission plans, before they are published as terms.")
@@ -22,7 +23,7 @@ def plan_schema() -> Response:
     return Response(_SCHEMA, content_type="application/schema+json")
 
 
-_BODY = {"type": "object", "description": "a commission plan: see GET /plan-schema"}
+_BODY = {"type": "object", **schemas.PLAN}
 
 
 @blueprint.route("/plans/check", methods=["POST"])
@@ -33,7 +34,7 @@ _BODY = {"type": "object", "description": "a commission plan: see GET /plan-sche
     requestBody={"required": True, "content": {answers.JSON: {"schema": _BODY}}},
 )
 def check_plan(caller: Caller) -> Response:
-    """Say every mistake of a plan; nothing is recorded."""
+    """Say every mistake of a plan, or in words what it pays; nothing is recorded."""
     raw = body.read(body.PLAN_LIMIT)
     if not body.is_json():
         raise body.unsupported(answers.JSON)
@@ -44,5 +45,6 @@ def check_plan(caller: Caller) -> Response:
             "valid": not found,
             "plan_hash": None if found else plan.hash_of(document),
             "mistakes": [{"pointer": one.pointer, "detail": one.message} for one in found],
+            "words": [] if found else plan_words.sentences(plan.read(document).plan),
         }
     )

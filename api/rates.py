@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any
+from uuid import UUID
 
 from flask import Response, request
 from msgspec import Meta
 from msgspec.structs import asdict
 
-from api import answers, body, documents, ndjson, openapi, schemas
+from api import answers, body, documents, ndjson, openapi, schemas_earning
 from api.auth import Caller, operation
 from api.blueprint import Blueprint
 from ledger import reads
@@ -45,7 +46,14 @@ class RateInput(RecordRate, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ]
 
 
-_decode = body.StrictDecoder(RateInput)
+_decode = body.StrictDecoder(
+    RateInput,
+    {
+        # 0.79 and 0.790 are one number, and a number read as a float may be another
+        "/rate": 'must be text such as "0.79"',
+        "/as_of": 'must be an instant with a zone, such as "2026-01-31T00:00:00Z"',
+    },
+)
 
 
 @blueprint.route("/rates", methods=["POST"])
@@ -72,9 +80,12 @@ def record_rates(caller: Caller) -> Response:
 
 @blueprint.route("/rates", methods=["GET"])
 @operation("listRates", {200: documents.Rates})
-@blueprint.arguments(schemas.RatesPage, location="query")
+@blueprint.arguments(schemas_earning.RatesPage, location="query")
 def list_rates(caller: Caller, page: dict[str, Any]) -> Response:
-    """The rates of a pair of currencies, the newest as_of first; of one as_of, the one in force first."""
+    """The rates of a pair of currencies, the newest as_of first; of one as_of, the one in force first. Without base and
+    quote: the newest rate of each pair, by pair."""
+    if page["base"] is None:
+        return _newest(caller, page)
     after = answers.place(page["after"], int, int)
     with reads.reading(caller.ledger, caller.program) as look:
         found = look.events([rates.key(page["base"], page["quote"])])
@@ -83,6 +94,19 @@ def list_rates(caller: Caller, page: dict[str, Any]) -> Response:
     items = [_rate(one) for one in behind[: page["limit"] + 1]]
     return answers.read(
         answers.page(items, page["limit"], lambda item: answers.cursor(_ticks(item["as_of"]), item["position"]))
+    )
+
+
+def _newest(caller: Caller, page: dict[str, Any]) -> Response:
+    with reads.reading(caller.ledger, caller.program) as look:
+        pairs = look.listed("rate", answers.after_id(page), page["limit"] + 1)
+        events = look.events([f"rate:{pair.record_id}" for pair in pairs])
+    newest: dict[UUID, Recorded] = {}
+    for one in sorted(events, key=_place):
+        newest[one.originator_id] = one
+    items = [_rate(newest[pair.originator_id]) for pair in pairs]
+    return answers.read(
+        answers.page(items, page["limit"], lambda item: answers.cursor(f"{item['base']}/{item['quote']}"))
     )
 
 

@@ -22,6 +22,23 @@ from ledger.domain.reversal import REASONS
 MOST_ITEMS = 1000  # a page
 
 
+# what OpenAPI says of a plan wherever one is sent
+PLAN = {
+    "description": "a commission plan: see GET /plan-schema, and docs/plans.md",
+    "externalDocs": {"description": "The JSON Schema of plans", "url": "/plan-schema"},
+    "examples": [
+        {
+            "plan": 1,
+            "currency": "EUR",
+            "rules": [
+                {"id": "shoes", "when": {"category": ["shoes"], "customer": "new"}, "pay": {"rate_bps": 1200}},
+                {"id": "all", "pay": {"rate_bps": 500}},
+            ],
+        }
+    ],
+}
+
+
 class StrictInt(fields.Integer):
     """A JSON integer: no text, no fraction, no true."""
 
@@ -116,9 +133,14 @@ class Page(Strict):
 
 
 class AffiliatesPage(Page):
-    """Affiliates, all or of a status."""
+    """Affiliates, all or of a status, or in a group now."""
 
     status = fields.String(load_default=None, validate=validate.OneOf(("applied", "approved", "suspended", "closed")))
+    group = fields.String(
+        load_default=None,
+        validate=validate.Regexp(r"^[a-z0-9_-]{1,40}\Z", error="Must be a group: 1-40 of a-z 0-9 _ -."),
+        metadata={"pattern": "^[a-z0-9_-]{1,40}$"},
+    )
 
 
 class AdjustmentsPage(Page):
@@ -187,13 +209,6 @@ class RecruiterBody(Strict):
     recruiter_id = slug(required=True)
 
 
-class RatesPage(Page):
-    """Which part of the rates of which pair of currencies."""
-
-    base = currency(required=True)
-    quote = currency(required=True)
-
-
 class OfferBody(Strict):
     """An offer's name and landing page."""
 
@@ -205,9 +220,7 @@ class TermsBody(Strict):
     """Terms: percent, rate_bps, or a flat amount with its currency, per conversion; or a plan."""
 
     body_limit = PLAN_LIMIT
-    plan = fields.Dict(
-        keys=fields.String(), load_default=None, metadata={"description": "a commission plan: see GET /plan-schema"}
-    )
+    plan = fields.Dict(keys=fields.String(), load_default=None, metadata=PLAN)
     percent = fields.String(
         load_default=None, validate=validate.Length(1, 20), metadata={"description": "such as '10' or '2.9'"}
     )

@@ -35,6 +35,12 @@ class SimulationBody(schemas.Strict):
     until = schemas.InstantField(data_key="to", load_default=None)
 
 
+class ProposalBody(schemas.Strict):
+    """over_earlier: propose it also where it undoes what an earlier simulation decided."""
+
+    over_earlier = schemas.StrictBoolean(load_default=False)
+
+
 class ApprovalBody(schemas.Strict):
     """lines_hash: of the lines that were looked at; others are not approved."""
 
@@ -54,11 +60,11 @@ def request_simulation(caller: Caller, headers: dict[str, Any], body: dict[str, 
     try:
         trial = trial_of(**body)
     except InvalidInput as wrong:
-        if wrong.field in SimulationBody._declared_fields or wrong.field in ("from", "to"):
+        found = wrong.details.get("of_terms")
+        if found is None:
             raise
-        text = wrong.message.removeprefix(f"{wrong.field}: ")
-        more = {name: value for name, value in wrong.details.items() if name != "field"}
-        raise InvalidInput(f"terms/{wrong.field}", text, **more) from None
+        errors = [{"pointer": f"/terms{one['pointer']}", "detail": one["detail"]} for one in found]
+        raise Problem(422, f"terms/{wrong.message}", code=wrong.code, errors=errors) from None
     answer = simulations.ask(caller.ledger, caller.program, simulation_id, trial, caller.meta)
     status = 202 if answer.outcome == "recorded" else 200
     return answers.json_response({**answer.body, "position": answer.position}, status)
@@ -82,10 +88,11 @@ def get_simulation(caller: Caller, simulation_id: str) -> Response:
 
 @blueprint.route(f"{_ONE}/propose", methods=["POST"])
 @operation("proposeSimulation", {200: documents.SimulationAnswer}, writes=True)
-@blueprint.arguments(schemas.Nothing, required=False)
-def propose_simulation(caller: Caller, _: dict[str, Any], simulation_id: str) -> Response:
-    """Propose to apply what it found."""
-    answer = simulations.propose(caller.ledger, caller.program, simulation_id, caller.meta)
+@blueprint.arguments(ProposalBody, required=False)
+def propose_simulation(caller: Caller, body: dict[str, Any], simulation_id: str) -> Response:
+    """Propose to apply what it found. Refused where it would undo an earlier simulation, unless that is asked for."""
+    undo_earlier = body.get("over_earlier", False)
+    answer = simulations.propose(caller.ledger, caller.program, simulation_id, caller.meta, undo_earlier)
     return answers.written(answer, creates=False)
 
 

@@ -11,8 +11,9 @@ from uuid import UUID
 import msgspec
 
 from ledger import plan_offers, reads, sql
-from ledger.application import CommissionLedger, Progress
+from ledger.application import CommissionLedger
 from ledger.desk import Meta
+from ledger.domain import conversion
 from ledger.domain.click_tally import BUNDLES_MAX, KEY, Bundle, PayingSpan, TallyClicks, paying_spans
 from ledger.domain.event import in_utc
 from ledger.projections import programs
@@ -25,13 +26,20 @@ QUERIES = sql.load("ledger", "paying_clicks.sql")
 POSITIONS_AT_ONCE = 100_000  # of the traffic log, counted by one statement
 
 
+class Paid(NamedTuple):
+    """How many clicks were recorded so far: done as conversions, kept in exceptions for somebody to look into."""
+
+    done: int
+    kept: int
+
+
 def pay_clicks(
     ledger: CommissionLedger, program: str, until: datetime, meta: Meta, at_once: int = POSITIONS_AT_ONCE
-) -> Iterator[Progress]:
-    """Pay the clicks recorded by an instant that are not paid yet, where an offer's terms say so. Yields (clicks paid,
-    None) after each commit; stopping in between loses nothing, and running again goes on. Raises UnknownProgram."""
+) -> Iterator[Paid]:
+    """Pay the clicks recorded by an instant that are not paid yet, where an offer's terms say so. Yields how many after
+    each commit; stopping in between loses nothing, and running again goes on. Raises UnknownProgram."""
     until = in_utc("until", until)
-    paid, size = 0, at_once
+    paid, size = Paid(0, 0), at_once
     paying: _Paying | None = None
     while True:
         with reads.reading(ledger, program) as look:
@@ -48,9 +56,21 @@ def pay_clicks(
             return
         answer = ledger.execute(program, command, meta)
         if answer.outcome == "recorded":
-            paid += sum(bundle.click_count for bundle in command.bundles)
-            yield Progress(paid, None)
+            clicks = sum(bundle.click_count for bundle in command.bundles)
+            kept = _kept(ledger, program, command)
+            paid = Paid(paid.done + clicks - kept, paid.kept + kept)
+            yield paid
         # otherwise somebody else has counted on, or terms changed meanwhile: look again
+
+
+def _kept(ledger: CommissionLedger, program: str, recorded: TallyClicks) -> int:
+    """The clicks of the bundles that could not be applied."""
+    count_of = {conversion.key(one.order_id(recorded.after)): one.click_count for one in recorded.bundles}
+    if not count_of:
+        return 0
+    with ledger.reading(program) as (cur, id_):
+        cur.execute(QUERIES["select_kept"], {"program_id": id_, "streams": list(count_of)})
+        return sum(count_of[stream] for (stream,) in cur)
 
 
 class _Paying(NamedTuple):
@@ -105,7 +125,7 @@ def _next(
 
 def pay(ledger: CommissionLedger, program: str, due_at: datetime, meta: Meta) -> Mapping[str, Any]:
     """The job: pay the clicks that were recorded by the due time."""
-    paid = 0
+    paid = Paid(0, 0)
     for step in pay_clicks(ledger, program, due_at, meta):
-        paid = step.done
-    return {"clicks": paid}
+        paid = step
+    return {"clicks": paid.done, "kept": paid.kept}

@@ -17,3 +17,8 @@ SELECT click.offer_id, click.affiliate_id, to_char(click.occurred_at AT TIME ZON
  GROUP BY click.offer_id, click.affiliate_id, day, coalesce(click.channel, ''), span.terms_version
  ORDER BY click.offer_id, click.affiliate_id, day, channel, span.terms_version
  LIMIT %(limit)s
+
+-- name: select_kept
+-- Which of some conversions were kept as exceptions.
+SELECT record_id FROM directory
+ WHERE program_id = %(program_id)s AND kind = 'exception' AND record_id = ANY(%(streams)s)

@@ -58,6 +58,14 @@ def sentences(plan: Plan) -> list[str]:
     return found
 
 
+def simple(rate_bps: int | None, flat: int | None, currency: str | None) -> list[str]:
+    """Terms without a plan."""
+    if rate_bps is not None:
+        return ["Commissions are in the currency of the sale.", f"Every sale pays {percent(rate_bps)} of the amount."]
+    assert flat is not None
+    return [f"Commissions are in {currency}.", f"Every sale pays {amount(flat, currency)}."]
+
+
 # --- small words -----------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from ledger.store.database import Pool
 from ledger.store.log import Rows
 from ledger.store.vault import Vault
 
+AFFILIATES_AT_ONCE = 500
 _NOTHING = dict.fromkeys(BALANCE_FIELDS, 0)
 
 
@@ -233,6 +235,22 @@ class Look:
             else:
                 found.append(Found(entry.record_id, _folded(kind, events), events[-1].position))
         return found
+
+    def affiliates(
+        self,
+        at: datetime,
+        after: str = "",
+        status: str | None = None,
+        group: str | None = None,
+        at_once: int = AFFILIATES_AT_ONCE,
+    ) -> Iterator[Found]:
+        """Affiliates in the order of their ids, all or of a status, or in a group at an instant; read so many at once,
+        as they are asked for."""
+        while found := self.records("affiliate", after, at_once, status):
+            for one in found:
+                if group is None or one.state.group_at(at) == group:
+                    yield one
+            after = found[-1].record_id
 
 
 def _folded(kind: str, events: Sequence[Recorded]) -> Any:

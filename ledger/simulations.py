@@ -12,10 +12,11 @@ import msgspec
 
 from ledger.application import CommissionLedger, Progress
 from ledger.desk import Meta
-from ledger.domain import simulation
+from ledger.domain import offer, simulation
 from ledger.domain.errors import KeyReused, NotFound, Refusal, WrongState
-from ledger.domain.event import Answer
+from ledger.domain.event import Answer, fold_all
 from ledger.domain.ids import check_external_id, stream_id
+from ledger.domain.offer import OfferState
 from ledger.domain.simulation import (
     ORDERS_AT_ONCE,
     ApplyLines,
@@ -58,15 +59,16 @@ def trial_in(request: Mapping[str, Any]) -> Trial:
 
 
 def ask(ledger: CommissionLedger, program: str, simulation_id: str, trial: Trial, meta: Meta) -> Answer:
-    """Note a simulation for the worker. Raises NotFound for a program or an offer that there is not, KeyReused,
-    WrongState while WAITING_MOST others wait (of those asked for at the same instant, one more may be let in)."""
+    """Note a simulation for the worker. Raises NotFound for a program or an offer that there is not, InvalidInput for a
+    model that does not go with the offer's terms, KeyReused, WrongState while WAITING_MOST others wait (of those asked
+    for at the same instant, one more may be let in)."""
     check_external_id("simulation_id", simulation_id)
     request = msgspec.json.encode(request_of(trial)).decode()
     with ledger.reading(program) as (cur, id_):
         last = log.last_position(cur, id_, "books")
-        known = list(log.select_streams(cur, id_, [stream_id(id_, f"offer:{trial.offer_id}")]))
-    if not known:
-        raise NotFound(f"offer {trial.offer_id} does not exist")
+    the_offer = offer_of(ledger, program, trial.offer_id)
+    for terms in the_offer.terms:
+        trial.tried(terms)  # what cannot be tried is said now, not once the worker comes to it
     with ledger.writing(program) as (cur, id_):
         table = Simulations(cur, id_)
         row = table.one(simulation_id)
@@ -80,6 +82,16 @@ def ask(ledger: CommissionLedger, program: str, simulation_id: str, trial: Trial
         raise KeyReused("this Idempotency-Key was used before, for another simulation", fields=["simulation_id"])
     body = {"simulation_id": simulation_id, "status": row.status}
     return Answer("recorded" if fresh else "unchanged", body, last)
+
+
+def offer_of(ledger: CommissionLedger, program: str, offer_id: str) -> OfferState:
+    """An offer as it is now. Raises NotFound for a program or an offer that there is not."""
+    with ledger.reading(program) as (cur, id_):
+        known = [record.body for record in log.select_streams(cur, id_, [stream_id(id_, offer.key(offer_id))])]
+    state = fold_all(offer.fold, known)
+    if state is None:
+        raise NotFound(f"offer {offer_id} does not exist")
+    return state
 
 
 def run(ledger: CommissionLedger, program: str, simulation_id: str) -> None:
@@ -206,8 +218,23 @@ def page(ledger: CommissionLedger, program: str, after: str, limit: int) -> list
 # --- deciding ------------------------------------------------------------------------------------------------
 
 
-def propose(ledger: CommissionLedger, program: str, simulation_id: str, meta: Meta) -> Answer:
-    """Propose what a simulation has found. Raises NotFound, WrongState, KeyReused."""
+def over_earlier(report: Mapping[str, Any], asked: bool) -> int:
+    """How many orders it takes from earlier simulations. Raises WrongState where there are any and nobody asked."""
+    count: int = report["conversions"].get("over_earlier", 0)
+    if count and not asked:
+        raise WrongState(
+            f"it would undo what earlier simulations decided about {count:,} orders: try it with from and to that leave"
+            " them out, or say that it shall (--over-earlier, over_earlier)",
+            over_earlier=count,
+        )
+    return count
+
+
+def propose(
+    ledger: CommissionLedger, program: str, simulation_id: str, meta: Meta, undo_earlier: bool = False
+) -> Answer:
+    """Propose what a simulation has found. undo_earlier: also where it undoes what an earlier one decided. Raises
+    NotFound, WrongState, KeyReused."""
     row = must(ledger, program, simulation_id)
     if not row.report:
         raise WrongState(f"simulation {simulation_id} is {row.status}: it must be done first", status=row.status)
@@ -227,6 +254,7 @@ def propose(ledger: CommissionLedger, program: str, simulation_id: str, meta: Me
         model=trial.model,
         since=trial.since,
         until=trial.until,
+        over_earlier=over_earlier(report, undo_earlier),
     )
     return _and_note(ledger, program, simulation_id, command, meta)
 
@@ -235,7 +263,9 @@ def decide(
     ledger: CommissionLedger, program: str, simulation_id: str, approve: bool, meta: Meta, lines_hash: str = ""
 ) -> Answer:
     """Approve or reject what was proposed. Raises NotFound, SamePerson, WrongState."""
-    must(ledger, program, simulation_id)
+    row = must(ledger, program, simulation_id)
+    if state_of(ledger, program, simulation_id) is None:
+        raise WrongState(f"simulation {simulation_id} is {row.status}: it must be proposed first", status=row.status)
     command = DecideSimulation(simulation_id=simulation_id, approve=approve, lines_hash=lines_hash)
     return _and_note(ledger, program, simulation_id, command, meta)
 

@@ -14,7 +14,7 @@ from ledger.batches import MOST_IN_A_HURRY, Outcome, retryable
 from ledger.desk import Meta
 from ledger.domain.click import RecordTouch
 from ledger.domain.errors import DiffersFromOriginal, Unavailable
-from ledger.domain.event import Answer, Event
+from ledger.domain.event import AHEAD_MAX, Answer, Event, too_far_ahead
 from ledger.domain.ids import program_id, stream_id_parts
 from ledger.projections.touches import TouchRows
 from ledger.store import codec, log
@@ -96,6 +96,7 @@ class Batch(Generic[C, E]):
     ) -> None:
         self._cur, self._program_id, self._secrets = cur, program, secrets
         self._next, self._now, self._meta = next_position, now, meta
+        self._latest = now + AHEAD_MAX
         self._vault = Vault(cur, secrets, program, now)
         self._events: dict[str, tuple[int, E]] = {}
         self._twins: list[_New] = []
@@ -134,6 +135,8 @@ class Batch(Generic[C, E]):
             one = (index, id_, raw, text)
             if known and text in known:
                 outcomes[index] = self._again(touches[index], id_, *known[text])
+            elif touches[index].occurred_at > self._latest:
+                outcomes[index] = too_far_ahead("occurred_at")
             elif new.setdefault(id_, one) is not one:
                 self._twins.append(one)
         self.prepare([touches[index] for index, _, _, _ in new.values()])

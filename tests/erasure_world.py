@@ -79,7 +79,6 @@ def tell(firm: Firm) -> str:
         )
         for n in (0, 40)
     ]
-    firm.ledger.record_clicks(firm.program, clicks, by())
     for who, order_id in ((WHO, "A"), (WHO, "B"), ("bob", "C")):
         firm.sell(order_id, 100_000, who, T0)
     for decision in ("hold", "release"):
@@ -90,6 +89,7 @@ def tell(firm: Firm) -> str:
     firm.do(RecordReversal(reversal_id="r1", order_id="A", sale_amount=900_000, occurred_at=T0))
     firm.do(ResolveException(exception_id="reversal:r1", action="dismiss", reason=canary("dismiss")))
     firm.clock.now = datetime(2026, 2, 12, tzinfo=UTC)
+    firm.ledger.record_clicks(firm.program, clicks, by())
     firm.approve_due()
     firm.close(MONTH)
     line = firm.lines(firm.statement(WHO, MONTH))[0]

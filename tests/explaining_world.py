@@ -70,7 +70,9 @@ def reverse(view: MemoryView, order_id: str, amount: int | None = None) -> None:
 def explained(view: MemoryView, order_id: str) -> Explanation:
     """An order's explanation, whose figures add up, for staff and for everybody who is credited."""
     events = [event for key, event, _ in view.log if key == f"conversion:{order_id}"]
-    found = explain(order_id, view.conversion(order_id), view.offer("shoes"), events)
+    state = view.conversion(order_id)
+    recruiters = {who: view.affiliate(who).recruiter_at(T0) for who, _ in state.commissions}
+    found = explain(order_id, state, view.offer("shoes"), events, recruiters)
     assert mistakes(found) == []
     for one in found.commissions:
         assert mistakes(for_affiliate(found, one.affiliate_id)) == []

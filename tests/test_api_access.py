@@ -45,12 +45,13 @@ def world(app: Flask) -> World:
 
 
 def operations(app: Flask) -> list[tuple[str, str, str, dict[str, Any]]]:
-    """(operation id, method, path behind the program, its document) of everything in the OpenAPI document."""
+    """(operation id, method, path behind the program, its document) of everything in the OpenAPI document, but for the
+    plans' schema, which is of no program."""
     document: Any = app.test_client().get("/openapi.json").json
     found = []
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            if method in ("get", "post", "put", "patch", "delete"):
+            if method in ("get", "post", "put", "patch", "delete") and path.startswith("/v1"):
                 behind = path.removeprefix("/v1/programs/{program}")
                 found.append((operation["operationId"], method.upper(), behind, operation))
     return found

@@ -201,14 +201,14 @@ def test_terms_that_reach_back_need_two_people(world: World) -> None:
     """Later terms that reach back wait for a checker; until then the old ones are in force."""
     body = {"rate_bps": 2000, "hold_days": 30, "window_days": 30, "effective_from": "2025-12-01T00:00:00Z"}
     proposed = world.call("admin", "POST", "/offers/spring/terms", body)
-    assert proposed.json["status"] == "proposed"
+    assert proposed.json["status"] == "waiting"
     assert world.sell("A-1").json["commission"] == 197
     decided = world.call("finance_checker", "POST", "/offers/spring/terms/2/approve")
     assert (decided.status_code, decided.json["status"]) == (200, "in_force")
     assert world.sell("A-2").json["commission"] == 394
     offer = world.call("auditor", "GET", "/offers/spring").json
     assert [(t["terms_version"], t["rate_bps"], t["status"]) for t in offer["terms"]] == [
-        (1, 1000, "in_force"), (2, 2000, "in_force"),
+        (1, 1000, "superseded"), (2, 2000, "in_force"),
     ]  # fmt: skip
     # the first version took one person, the second two
     assert [(t["proposed_by"], t["decided_by"], bool(t["decided_at"])) for t in offer["terms"]] == [

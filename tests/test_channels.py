@@ -6,7 +6,7 @@ import csv
 import io
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -181,6 +181,19 @@ def text(exact: Fraction, places: int) -> str:
     return f"{Decimal(scaled if exact >= 0 else -scaled).scaleb(-places):.{places}f}"
 
 
+def leading(expected: Counted, places: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+    """The line that has the clicks of its channel and affiliate, and the orders of all its lines."""
+    lines: dict[tuple[str, str], list[tuple[str, str, str]]] = defaultdict(list)
+    for place in places:
+        lines[place[:2]].append(place)
+    found: dict[tuple[str, str, str], int] = {}
+    for some in lines.values():
+        orders = {place: len(expected.orders.get(place, ())) for place in some}
+        first = min(some, key=lambda place: (-orders[place], -expected.revenue.get(place, 0), place[2]))
+        found[first] = sum(orders.values())
+    return found
+
+
 @pytest.mark.parametrize(("first", "last"), [(0, 99), (5, 6)])
 def test_the_report_is_what_a_count_by_hand_comes_to(
     ledger: CommissionLedger, monkeypatch: pytest.MonkeyPatch, first: int, last: int
@@ -193,19 +206,26 @@ def test_the_report_is_what_a_count_by_hand_comes_to(
     places = {(row["channel"], row["affiliate_id"], row["currency"]): row for row in lines}
     assert len(lines) == len(places) > 5
     assert {place[:2] for place in places} >= set(expected.clicks)
+    leads = leading(expected, places)
     for place in places.keys() | expected.revenue.keys() | expected.cost.keys():
-        row, clicks = places[place], expected.clicks.get(place[:2], 0)
+        row, clicks = places[place], expected.clicks.get(place[:2], 0) if place in leads else None
         revenue, cost = expected.revenue.get(place, 0), expected.cost.get(place, 0)
         orders = len(expected.orders.get(place, ()))
         found = tuple(row[name] for name in ("clicks", "conversions", "revenue", "cost", "roi", "conversion_rate"))
         roi = text(Fraction(revenue - cost, cost), 2) if cost else ""
-        assert found == (clicks, orders, revenue, cost, roi, text(Fraction(orders, clicks), 4) if clicks else ""), place
+        rate = text(Fraction(leads[place], clicks), 4) if clicks else ""
+        assert found == (clicks, orders, revenue, cost, roi, rate), place
         assert abs(Fraction(row["credited_conversions"]) - expected.parts.get(place, 0)) < Fraction(1, 10_000)
     for total in (row for row in document.rows if row["total"]):
         some = [place for place in places if (place[0], place[2]) == (total["channel"], total["currency"])]
         assert total["conversions"] == len(set().union(*(expected.orders.get(place, set()) for place in some)))
         for name in ("revenue", "cost"):
             assert total[name] == sum(places[place][name] for place in some)
+    for is_total in (False, True):
+        rows = [row for row in document.rows if row["total"] == is_total]
+        assert sum(row["clicks"] or 0 for row in rows) == document.head.control_totals["clicks"]
+        in_order = [(row["currency"], -row["revenue"]) for row in rows]
+        assert in_order == sorted(in_order) or not is_total
     for currency, orders in document.head.control_totals["conversions"].items():
         assert orders == len(set().union(*(some for place, some in expected.orders.items() if place[2] == currency)))
         for is_total in (False, True):

@@ -155,7 +155,7 @@ def test_the_first_terms_hold_from_the_beginning_and_later_ones_from_now_on(shop
     assert "terms version 2 in force" in ok(shop(*line.split(), "--percent", "12.5"))
     assert "nothing changed" in ok(shop(*line.split(), "--percent", "12.5"))
     said = shop(*line.split(), "--percent", "20", "--effective-from", "2020-01-01T00:00:00Z")
-    assert "terms version 3 proposed" in ok(said)
+    assert "terms version 3 waiting" in ok(said)
     assert "second person" in said.err
     with open_ledger(database) as core:
         core.execute("shop", sale("old2", 1000, occurred_at=datetime(2025, 5, 5, tzinfo=UTC)), by())

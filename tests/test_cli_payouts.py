@@ -312,7 +312,7 @@ def test_what_there_is_can_be_listed_and_notices_sent(
     assert re.search(r"^ada +approved$", ok(desk("affiliates")), re.MULTILINE)
     ok(desk("offer publish shoes --flat 12.50 --currency EUR --hold-days 5 --window-days 7"))
     offers = ok(desk("offers"))
-    assert re.search(r"^shoes +1 +10\.00 % +1 +30  the beginning +published +one person$", offers, re.MULTILINE)
+    assert re.search(r"^shoes +1 +10\.00 % +1 +30  the beginning +superseded +one person$", offers, re.MULTILINE)
     assert re.search(r"^shoes +2 +12\.50 EUR +5 +7 .* in force +one person$", offers, re.MULTILINE)
     assert [len(one["terms"]) for one in desk.read("offers")] == [2]
     with open_ledger(database) as core:

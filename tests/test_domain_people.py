@@ -203,7 +203,7 @@ def test_terms_that_reach_back_need_a_second_person() -> None:
     back = terms_of(rate_bps=1500, effective_from=view.now - DAY)
     proposed = view.one(TermsProposed, back)
     assert (proposed.proposed_by, proposed.terms.terms_version) == ("ana", 2)
-    assert view.again(back).body["status"] == "proposed"
+    assert view.again(back).body["status"] == "waiting"
     view.refused(WrongState, terms_of(rate_bps=1))
     approve = DecideTerms(offer_id="shoes", terms_version=2, approve=True)
     view.refused(SamePerson, approve)

@@ -19,7 +19,7 @@ from ledger.domain.lifecycle import DecideConversion
 from ledger.domain.rates import RecordRate
 from ledger.domain.recording import RecordConversion
 from ledger.explaining.explain import explain, for_affiliate
-from ledger.explaining.words import exact_money, share_text
+from ledger.explaining.phrases import exact_money, share_text
 
 # --- what a rule paid --------------------------------------------------------------------------------------
 
@@ -30,9 +30,9 @@ def test_simple_terms_say_the_percentage_and_what_rounding_made_of_it() -> None:
     sell(view, "A", 1975)
     one = only(view, "A")
     assert one.sentence == (
-        "ada is credited with the sale of 19.75 GBP as the affiliate that the sale names and earns 1.98 GBP by version"
-        " 1 of the terms of offer shoes. The terms pay 10 % of 19.75 GBP: 1.975 GBP. Rounded half up, that is 1.98 GBP."
-        " It matures on 2026-01-31 00:00 UTC."
+        "Affiliate ada is credited with the sale of 19.75 GBP as the affiliate that the sale names and earns 1.98 GBP"
+        " by version 1 of the terms of offer shoes. The terms pay 10 % of 19.75 GBP: 1.975 GBP. Rounded half up, that"
+        " is 1.98 GBP. It matures on 2026-01-31 00:00 UTC."
     )
     assert one.rounding is not None
     assert (one.rounding.exact, one.rounding.rounded, one.rounding.added) == ("395/2", 198, "1/2")
@@ -203,12 +203,14 @@ def test_a_shared_sale_says_whose_touches_earned_which_part() -> None:
     assert ada.rounding is not None
     assert (ada.rounding.method, sum(one.accrued for one in found.commissions)) == ("largest_remainder", 1543)
     assert ada.sentence.startswith(
-        "ada is credited with 35 % of the sale of 123.45 GBP (position-based: first and fourth of 5 touches) and earns"
-        " 5.40 GBP by version 2 of the terms of offer shoes. Rule all pays 12.5 % of 123.45 GBP: 15.43125 GBP for the"
-        " whole sale. 35 % of that is 5.4009375 GBP. The shares are rounded together, once, and split by largest"
-        " remainder, which makes it 5.40 GBP."
+        "Affiliate ada is credited with 35 % of the sale of 123.45 GBP (position-based: first and fourth of 5 touches)"
+        " and earns 5.40 GBP by version 2 of the terms of offer shoes. Rule all pays 12.5 % of 123.45 GBP: 15.43125 GBP"
+        " for the whole sale. 35 % of that is 5.4009375 GBP. The shares are rounded together, once: they come to"
     )
-    assert "bob is credited with 5 % of the sale of 123.45 GBP (position-based: second of 5 touches)" in found.sentence
+    assert (
+        "Affiliate bob is credited with 5 % of the sale of 123.45 GBP (position-based: second of 5 touches)"
+        in found.sentence
+    )
 
 
 @pytest.mark.parametrize("model", ["linear", "position_based", "time_decay"])
@@ -231,7 +233,7 @@ def test_an_affiliate_reads_of_a_shared_sale_only_what_is_its_own(model: str) ->
             assert one.credit is not None
             assert (one.credit.weight, one.credit.whole) == (None, None)
             assert all((touch.number, touch.weight) == (None, None) for touch in one.credit.touches)
-        assert "of 5" not in text
+        assert "of 5 touches" not in text
     ada = for_affiliate(whole, "ada").commissions[0]
     assert ada.credit is not None
     assert len(ada.credit.touches) == 2
@@ -247,7 +249,7 @@ def test_a_recruiter_reads_what_its_part_is_of() -> None:
         bob = explained(view, "A").commissions[1]
         assert bob.second_level is not None
         assert (bob.level, bob.second_level.of, bob.second_level.base) == (2, of, base)
-        assert bob.sentence.startswith("bob recruited an affiliate that is credited with this sale and earns")
+        assert bob.sentence.startswith("Affiliate bob recruited ada, who is credited with this sale, and earns")
         assert f"The second level pays 3 % of {said}:" in bob.sentence
 
 
@@ -264,7 +266,7 @@ def test_a_goals_bonus_says_which_goal_was_reached() -> None:
     one = only(view, bonus)
     assert one.goal is not None
     assert (one.goal.goal, one.goal.period, one.goal.by, one.goal.target) == ("ten-k", "2026-01", "revenue", 10000)
-    assert one.sentence.startswith("ada reached the goal ten-k (100.00 GBP of revenue in 2026-01")
+    assert one.sentence.startswith("Affiliate ada reached the goal ten-k (100.00 GBP of revenue in 2026-01")
     assert "and earns 5.00 GBP by version 2 of the terms of offer shoes. It matures on" in one.sentence
     reverse(view, "B")
     assert "it was reversed: 5.00 GBP is taken back. 0.00 GBP stands." in only(view, bonus).sentence
@@ -279,9 +281,9 @@ def test_a_bundle_of_clicks_says_how_many_were_paid() -> None:
     one = found.commissions[0]
     assert one.clicks is not None
     assert (one.clicks.count, one.clicks.paid, one.clicks.after, one.clicks.until) == (40, 30, 7, 99)
-    assert one.sentence.startswith("ada is credited with a bundle of 40 clicks and earns 1.50 GBP")
+    assert one.sentence.startswith("Affiliate ada is paid for 30 of 40 clicks of a bundle and earns 1.50 GBP")
     assert "Rule cpc pays 0.05 GBP a click for 40 clicks: 2.00 GBP." in one.sentence
-    assert "Cap few for all had room for 30 clicks since the beginning of the 40 clicks asked for" in one.sentence
+    assert "Cap few for all had room for 30 clicks since the beginning of the 40 clicks asked for, so" in one.sentence
     assert "until" not in msgspec.to_builtins(for_affiliate(found, "ada").commissions[0].clicks)
 
 
@@ -298,8 +300,8 @@ def test_a_top_up_says_which_tier_was_reached_by_what() -> None:
         ("repriced", "tier_reached", 1, 25000, 300)
     ]
     assert (
-        "tier 2 of rule all was reached, as revenue in 2026-01 stood at 250.00 GBP: the commission is 9.00 GBP from"
-        " then on, 3.00 GBP more. 9.00 GBP stands."
+        "tier 2 of rule all was reached, as revenue in 2026-01 stood at 250.00 GBP. It pays 6 % of 150.00 GBP: 9.00"
+        " GBP. So the commission is 9.00 GBP from then on instead of 6.00 GBP: 3.00 GBP more. 9.00 GBP stands."
     ) in only(view, "A").sentence
     reverse(view, "B", 6000)
     lost = only(view, "A")
@@ -349,8 +351,10 @@ def test_a_simulation_that_was_applied_is_named() -> None:
         )  # fmt: skip
         view.given("conversion:A", repriced)
     ada, bob = explained(view, "A").commissions
-    assert "simulation sim-7 was applied: the commission is 10.00 GBP from then on, 2.50 GBP less." in ada.sentence
-    assert bob.sentence.startswith("bob was credited with nothing when the sale was recorded.")
+    assert (
+        "simulation sim-7 was applied. So the commission is 10.00 GBP from then on instead of 12.50 GBP: 2.50 GBP less."
+    ) in ada.sentence
+    assert bob.sentence.startswith("Affiliate bob was credited with nothing when the sale was recorded.")
     assert (bob.accrued, bob.outstanding) == (0, 700)
     bare = explain("A", view.conversion("A"), view.offer("shoes"))
     assert "It was repriced to 10.00 GBP since. 10.00 GBP stands." in bare.sentence
@@ -366,4 +370,6 @@ def test_exact_figures_are_told_exactly_where_they_can_be() -> None:
     assert exact_money(F(500), "JPY") == "500 JPY"
     assert exact_money(F(1000, 3), "EUR") == "about 3.3333 EUR"
     assert exact_money(F(10**17 * 8 + 1, 8), "EUR") == "1000000000000000.00125 EUR"
-    assert [share_text(F(*one)) for one in ((3, 10), (1, 8), (1, 3))] == ["30 %", "12.5 %", "about 33.33 %"]
+    assert [share_text(F(*one)) for one in ((3, 10), (1, 8), (1, 3))] == [
+        "30 %", "12.5 %", "1/3 (about 33.33 %)",
+    ]  # fmt: skip

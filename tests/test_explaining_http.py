@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from api_world import World, make_world, open_service
 from conftest import fresh_database
 from flask import Flask
-from support import by, open_ledger, sale
+from support import Clock, by, open_ledger, sale
 from test_cli import Ledger, ledger, ok, shop  # noqa: F401 - fixtures
 
+from ledger.domain.affiliate import RecruitAffiliate
+from ledger.domain.offer import PublishTerms
 from ledger.store.database import Database, urls
 from ledger.store.embedded import EmbeddedServer
 
@@ -54,7 +57,10 @@ def test_staff_and_an_affiliate_are_told_why_each_in_its_own_way(world: World) -
         ("fr", "2/3"), ("uk", "1/3"),
     ]  # fmt: skip
     assert [touch["affiliate_id"] for touch in told.json["journey"]["touches"]] == ["fr", "uk", "fr"]
-    assert "uk is credited with about 33.33 % of the sale of 9.99 GBP (linear: second of 3 touches)" in told.text
+    assert (
+        "Affiliate uk is credited with 1/3 (about 33.33 %) of the sale of 9.99 GBP (linear: second of 3 touches)"
+        in told.text
+    )
     assert world.call("auditor", "GET", "/conversions/shared").json["explanation"] == told.json
 
     (entry,) = world.call("affiliate", "GET", "/affiliates/uk/entries").json["items"]
@@ -87,9 +93,27 @@ def test_the_verb_says_why_and_what_stands(shop: Ledger, database: Database) -> 
     with open_ledger(database) as core:
         core.execute("shop", sale("o1", 12345), by())
     told = ok(shop("explain", "o1", "-p", "shop"))
-    assert told.startswith("ada is credited with the sale of 123.45 GBP as the affiliate that the sale names")
+    assert told.startswith("Affiliate ada is credited with the sale of 123.45 GBP as the affiliate that the sale names")
     assert told.splitlines()[-1].split() == ["ada", "1", "pending", "GBP", "12.35", "0.00", "0.00", "12.35"]
     assert '"order_id":"o1"' in ok(shop("explain", "o1", "-p", "shop", "--affiliate", "ada", "--json"))
     for args, why in ((("o2",), "order o2 does not exist"), (("o1", "--affiliate", "bob"), "affiliate bob is not")):
         refused = shop("explain", *args, "-p", "shop")
         assert (refused.code, why in refused.err) == (1, True)
+
+
+def test_the_verb_names_whom_a_recruiter_earns_by(shop: Ledger, database: Database) -> None:  # noqa: F811
+    """Read from the affiliates' own records; the recruiter itself is not told."""
+    clock = Clock(datetime.now(UTC))
+    with open_ledger(database, clock) as core:
+        clock.advance(minutes=1)
+        plan = PLAN | {"second_level": {"rate_bps": 1000}}
+        core.execute("shop", PublishTerms(offer_id="shoes", hold_days=30, window_days=30, plan=plan), by())
+        core.execute("shop", RecruitAffiliate(affiliate_id="ada", recruiter_id="bob"), by())
+        clock.advance(minutes=1)
+        core.execute("shop", sale("o1", 12345, occurred_at=clock()), by())
+    assert "Affiliate bob recruited ada, who is credited with this sale, and earns 1.24 GBP" in (
+        " ".join(ok(shop("explain", "o1", "-p", "shop")).split())
+    )
+    told = ok(shop("explain", "o1", "-p", "shop", "--affiliate", "bob"))
+    assert told.startswith("Affiliate bob recruited an affiliate that is credited with this sale")
+    assert "ada" not in told

@@ -141,6 +141,7 @@ def test_every_commission_of_every_plan_adds_up(
     for order_id in orders(view):
         for one in explained(view, order_id).commissions:
             assert f"{one.accrued // 100}.{one.accrued % 100:02} {one.currency}" in one.sentence
+            assert all(said[:1].isupper() or said[:1].isdigit() for said in one.sentence.split(". "))
 
 
 def _first(change: Callable[[ExplainedCommission], ExplainedCommission]) -> Callable[[Explanation], Explanation]:
@@ -196,4 +197,6 @@ def test_a_step_that_pays_without_being_reached_is_found() -> None:
     table = replace(ada.rules[0], tier=replace(ada.rules[0].tier, step=2))
     assert "the step reached" in str(mistakes(replace(found, commissions=[replace(ada, rules=[table])])))
     topped_up = replace(ada.changes[0], step=2)
-    assert "what it was repriced to" in str(mistakes(replace(found, commissions=[replace(ada, changes=[topped_up])])))
+    assert "what rule 'all' earns then" in str(
+        mistakes(replace(found, commissions=[replace(ada, changes=[topped_up])]))
+    )

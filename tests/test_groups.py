@@ -179,6 +179,14 @@ def test_groups_and_recruiters_over_http(world: World) -> None:
     assert world.call("admin", "PUT", f"{path}/recruiter", {"recruiter_id": "nobody"}).status_code == 409
     shown = world.call("auditor", "GET", path).json
     assert (shown["group"], shown["recruiter_id"]) == ("gold", "fr")
+    listed = world.call("finance_maker", "GET", "/affiliates?group=gold").json
+    assert [(one["affiliate_id"], one["group"], one["recruiter_id"]) for one in listed["items"]] == [
+        ("uk", "gold", "fr")
+    ]
+    assert world.call("auditor", "GET", "/affiliates?group=silver").json == {"items": [], "next": None}
+    everybody = world.call("auditor", "GET", "/affiliates?limit=1").json
+    assert (everybody["items"][0]["group"], bool(everybody["next"])) == ("", True)
+    assert world.call("auditor", "GET", "/affiliates?group=Gold").status_code == 422
     own = world.call("affiliate", "GET", path).json
     assert own["group"] == "gold"
     assert "recruiter_id" not in own

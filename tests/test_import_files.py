@@ -47,6 +47,10 @@ GOOD = "1,A,thing,1,2010-01-01 10:00:00,1.00,7,Ada\n"
         (HEAD + GOOD + "2,A,t,1,2010-01-01 10:00:00,1,a@b.example,Ada\n", "line 3, column Customer ID"),
         (HEAD + '1,A,"two\nlines",1,2010-01-01 10:00:00,1,7,Ada\n2,A,t,x,2010,1,7,Ada\n', "line 4, column Quantity"),
         (HEAD + GOOD + "2,A,t,1000000,2010-01-01 10:00:00,9999999,7,Ada\n", "line 3, column Price"),
+        (
+            HEAD + GOOD + "2,A,t,1,2099-01-01 10:00:00,1,7,Ada\n",
+            "InvoiceDate: must not be more than a day in the future",
+        ),
         (HEAD + GOOD + "C2,A,t,-1000001,2010-01-01 10:00:00,1,7,Ada\n", "line 3, column Quantity"),
     ],
 )

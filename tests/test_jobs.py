@@ -144,7 +144,7 @@ def test_a_job_runs_once_a_due_time_and_its_history_says_what_it_did(
     assert {run.job: (run.due_at, run.detail) for run in office.runs()} == {
         "attribute-waiting": (tenth_minute, {"decided": 0}),
         "approve-due": (hour, {"approved": 1}),
-        "pay-clicks": (hour, {"clicks": 0}),
+        "pay-clicks": (hour, {"clicks": 0, "kept": 0}),
         "resume": (tenth_minute, {"periods": 0, "proposals": 0, "initiations": 0}),
         "send-notices": (tenth_minute, {"sent": 0, "mail_server": "none"}),
         "record-known-positions": (tenth_minute, {"recorded": 1}),
@@ -423,7 +423,8 @@ def test_each_statement_touches_one_partition(
         # nothing waits to be sealed and published any more
         again = [job for job in JOBS if job.on and job.waiting_since is None]
         after_two_hours = [job for job in again if job.interval <= timedelta(hours=2)]
-        assert len(office.runs()) == 2 + sum(job.on for job in JOBS) + len(after_two_hours)
+        first = [job for job in JOBS if job.on and job.name != "run-simulations"]  # for which nothing waits
+        assert len(office.runs()) == 2 + len(first) + len(after_two_hours)
         with office.ledger.reading(office.program) as (cur, id_):
             job_runs.page(cur, id_, job="one")
         # the lead, and what is known of the database outside of it, are of all programs

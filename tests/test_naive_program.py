@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from naive_program import NaiveProgram
+
+from ledger.audit.naive_program import NaiveProgram
 
 START = datetime(2026, 11, 2, 12, tzinfo=UTC)
 TIERS = {

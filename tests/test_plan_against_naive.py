@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive_program import NaiveProgram
 from plan_world import PlanShop, instant
 from random_plans import WHO, Maker, Program
 
+from ledger.audit.naive_program import NaiveProgram
 from ledger.domain.affiliate import AffiliateGrouped, AffiliateRecruited
 from ledger.domain.conversion import ConversionRecorded
 from ledger.domain.coupon import CouponAssigned

@@ -13,6 +13,7 @@ from api_world import World, make_world, open_service
 from conftest import fresh_database
 from flask import Flask
 
+from ledger import plan_words
 from ledger.domain import plan
 from ledger.store.database import urls
 from ledger.store.embedded import EmbeddedServer
@@ -45,6 +46,11 @@ def test_the_schema_is_there_for_everybody(app: Flask) -> None:
     schema: Any = json.loads(answer.data)
     assert jsonschema.Draft202012Validator(schema).is_valid(CPS)
     assert not jsonschema.Draft202012Validator(schema).is_valid(WRONG)
+    document: Any = app.test_client().get("/openapi.json").json
+    assert document["paths"]["/plan-schema"]["get"]["security"] == []
+    sent = document["components"]["schemas"]["TermsBody"]["properties"]["plan"]
+    assert sent["externalDocs"]["url"] == "/plan-schema"
+    assert jsonschema.Draft202012Validator(schema).is_valid(sent["examples"][0])
 
 
 def test_a_check_says_every_mistake_and_records_nothing(world: World) -> None:
@@ -52,10 +58,12 @@ def test_a_check_says_every_mistake_and_records_nothing(world: World) -> None:
     before = world.books_position()
     good = world.call("auditor", "POST", "/plans/check", CPS)
     assert (good.status_code, good.json) == (
-        200, {"valid": True, "plan_hash": plan.hash_of(CPS), "mistakes": []},
+        200, {"valid": True, "plan_hash": plan.hash_of(CPS), "mistakes": [],
+              "words": plan_words.sentences(plan.read(CPS).plan)},
     )  # fmt: skip
     wrong = world.call("finance_maker", "POST", "/plans/check", WRONG)
     assert (wrong.status_code, wrong.json["valid"], wrong.json["plan_hash"]) == (200, False, None)
+    assert wrong.json["words"] == []
     assert [one["pointer"] for one in wrong.json["mistakes"]] == MISTAKES
     assert wrong.json["mistakes"][0]["detail"] == 'is not known here; did you mean "match"?'
     no_object = world.call("admin", "POST", "/plans/check", [])
@@ -95,12 +103,27 @@ def test_terms_with_a_plan_are_shown_as_published(world: World) -> None:
 
 def test_a_plan_that_reaches_back_is_shown_to_whoever_decides(world: World) -> None:
     """Proposed with its document, then in force by another person's word."""
-    assert publish(world, CPS, effective_from="2026-05-01T00:00:00Z").json["status"] == "proposed"
+    assert publish(world, CPS, effective_from="2026-05-01T00:00:00Z").json["status"] == "waiting"
     waiting = world.call("finance_checker", "GET", "/offers/spring").json["terms"][1]
-    assert (waiting["status"], waiting["plan"], waiting["plan_hash"]) == ("proposed", CPS, plan.hash_of(CPS))
+    assert (waiting["status"], waiting["plan"], waiting["plan_hash"]) == ("waiting", CPS, plan.hash_of(CPS))
     assert world.call("finance_checker", "POST", "/offers/spring/terms/2/approve").json["status"] == "in_force"
     decided = world.call("auditor", "GET", "/offers/spring").json["terms"][1]
     assert (decided["plan"], decided["decided_by"]) == (CPS, "finance_checker-holder")
+    assert (decided["published_by"], decided["published_at"]) == (decided["decided_by"], decided["decided_at"])
+    assert (waiting["published_by"], waiting["published_at"], waiting["effective_until"]) == (None, None, None)
+
+
+def test_each_version_says_who_published_it_and_until_when_it_prices(world: World) -> None:
+    """One person's word, too; what is to come does not yet take the place of what is in force."""
+    publish(world, CPS)
+    publish(world, CPS, effective_from="2999-01-01T00:00:00Z", hold_days=5)
+    terms = world.call("auditor", "GET", "/offers/spring").json["terms"]
+    assert [one["status"] for one in terms] == ["superseded", "in_force", "to_come"]
+    assert [one["effective_until"] for one in terms] == [*(one["effective_from"] for one in terms[1:]), None]
+    assert [one["published_by"] for one in terms] == ["operator", "admin-holder", "admin-holder"]
+    assert all(one["published_at"] for one in terms)
+    (listed,) = world.call("auditor", "GET", "/offers").json["items"]
+    assert [one | {"plan": None} for one in listed["terms"]] == [one | {"plan": None} for one in terms]
 
 
 def test_a_wrong_plan_is_refused_with_a_pointer_for_each_mistake(world: World) -> None:

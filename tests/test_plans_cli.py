@@ -98,10 +98,9 @@ def test_a_plan_is_published_from_a_file_and_shown(shop: Ledger, tmp_path: Path)
     assert (said_as_json["plan"], said_as_json["plan_hash"], said_as_json["status"]) == (document, hash_, "in_force")
     assert json.loads(shop("offers", "-p", "shop", "--json").out)[0]["terms"][0]["plan_hash"] == hash_
     back = shop("offer", "publish", "shoes", *terms, "--plan", str(MARGINAL), "--effective-from", "2026-01-01")
-    assert "version 2 proposed" in back.out
+    assert "version 2 waiting" in back.out
     waiting = shop("plan", "show", "shoes", "-p", "shop", "--version", "2").out
-    assert waiting.startswith("offer shoes, terms version 2, proposed: from 2026-01-01 00:00:00 UTC on\n")
-    assert "no plan" in shop("plan", "show", "shoes", "-p", "shop").err
+    assert waiting.startswith("offer shoes, terms version 2, waiting: from 2026-01-01 00:00:00 UTC on\n")
     assert "no version 7" in shop("plan", "show", "shoes", "-p", "shop", "--version", "7").err
     assert "does not exist" in shop("plan", "show", "hats", "-p", "shop").err
     file = tmp_path / "plan.json"
@@ -121,8 +120,11 @@ def test_the_commands_of_the_page_run(shop: Ledger, monkeypatch: pytest.MonkeyPa
     assert [words[:2] for words in typed] == [
         ["plan", "schema"],
         ["plan", "check"],
+        ["plan", "try"],
         ["offer", "publish"],
         ["plan", "show"],
+        ["plan", "history"],
+        ["plan", "diff"],
     ]
     for words in typed:
         assert shop(*words[: words.index(">") if ">" in words else None]).code == 0, words

@@ -72,7 +72,7 @@ def test_a_plan_that_reaches_back_needs_a_second_person() -> None:
     back = planned(MARGINAL, effective_from=view.now - DAY)
     proposed = view.one(TermsProposed, back)
     assert proposed.terms.plan == MARGINAL
-    assert view.again(back).body["status"] == "proposed"
+    assert view.again(back).body["status"] == "waiting"
     view.refused(WrongState, planned(SIMPLE, effective_from=view.now - DAY))
     assert view.offer("shoes").terms_at(view.now).plan is None
     view.one(TermsPublished, DecideTerms(offer_id="shoes", terms_version=2, approve=True), actor="cyd")

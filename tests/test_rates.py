@@ -220,6 +220,18 @@ def test_rates_over_http(world: World) -> None:
         after = page["next"]
     assert shown == [(rate, "ingest-holder") for rate in ("0.94", "0.93", "0.92", "0.9")]
     assert world.call("auditor", "GET", "/rates?base=EUR&quote=USD").json == {"items": [], "next": None}
+    number = world.call("ingest", "POST", "/rates", one | {"rate": 0.79}).json["errors"]
+    assert number == [{"pointer": "/rate", "detail": 'must be text such as "0.79"'}]
+    day = world.call("ingest", "POST", "/rates", one | {"as_of": "2026-01-05"}).json["errors"]
+    assert day == [{"pointer": "/as_of", "detail": 'must be an instant with a zone, such as "2026-01-31T00:00:00Z"'}]
+    world.call("ingest", "POST", "/rates", one | {"base": "GBP", "quote": "CHF"})
+    newest, after = [], ""
+    while after is not None:
+        page = world.call("auditor", "GET", f"/rates?limit=1&after={after}").json
+        newest += [(item["base"], item["quote"], item["rate"]) for item in page["items"]]
+        after = page["next"]
+    assert newest == [("GBP", "CHF", "0.9"), ("USD", "EUR", "0.94")]
+    assert world.call("auditor", "GET", "/rates?base=USD").json["errors"][0]["parameter"] == "quote"
     too_many = "\n".join([json.dumps(one)] * 1001)
     assert world.call("ingest", "POST", "/rates", data=too_many, content_type="application/x-ndjson").status_code == 413
 
@@ -253,8 +265,18 @@ def test_a_file_of_rates_on_the_command_line(world: World, monkeypatch: pytest.M
     assert listed() == [["2026-01-06", "00:00", "0.9213", "ECB"], ["2026-01-05", "14:00", "1.087", "ECB"]]
     file.write_text(heading + "USD,EUR,0.9,2026-01-06,ECB\nUSD,EUR,0.9,2026-01-07,ECB\n")
     changed = run("import", str(file))
-    assert (changed.return_value, changed.stdout) == (1, "1 recorded, 0 were there already, 1 refused\n")
-    assert "line 2: the rate of ECB for USD/EUR" in changed.stderr
+    assert isinstance(changed.exception, ImportRefused)
+    assert "nothing was recorded" in str(changed.exception)
+    assert "line 2: rate: USD/EUR at 2026-01-06 00:00 UTC of ECB is recorded as 0.9213, not 0.9" in changed.stderr
+    assert len(listed()) == 2
+    file.write_text(heading + "USD,EUR,0.9,2026-01-07,ECB\nUSD,EUR,0.8,2026-01-07,ECB\nUSD,EUR,1,2099-01-01,ECB\n")
+    changed = run("import", str(file))
+    assert "line 3: rate: USD/EUR at 2026-01-07 00:00 UTC of ECB was, further up, 0.9, not 0.8" in changed.stderr
+    assert "line 4: as_of: must not be more than a day in the future" in changed.stderr
+    assert len(listed()) == 2
+    (pair,) = [line.split() for line in run("list").stdout.splitlines()[2:]]
+    assert pair[:4] == ["USD/EUR", "0.9213", "2026-01-06", "00:00"]
+    assert pair[5:] == ["ECB", "too", "old:", "prices", "nothing"]
 
 
 def database_url(world: World) -> str:

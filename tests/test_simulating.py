@@ -16,9 +16,11 @@ from conftest import fresh_database
 from simulation_world import PLAN, TERMS, Shop, open_history, simulation
 from support import MASTER_KEY, PROGRAM, T0, Clock, by, open_ledger, open_shop, refund, sale, topics
 
+from ledger.application import CommissionLedger
 from ledger.cli import cli, simulating
 from ledger.domain.click import RecordClick
 from ledger.domain.errors import InvalidInput, NotFound
+from ledger.domain.offer import PublishTerms
 from ledger.simulating import known, replay, view
 from ledger.simulating.report import Difference, Simulated, simulated
 from ledger.simulating.trial import Trial, trial_of
@@ -130,10 +132,33 @@ def test_another_model_moves_credit_and_the_sums_stay(database: Database) -> Non
     assert document["orders"] == [
         {
             "order_id": "A",
-            "sentence": "bob would have 0 instead of 90 GBP: is not credited with the sale;"
-            " ada would have 90 instead of 0 GBP: is credited with the sale",
+            "sentence": "bob would earn 0.00 instead of 0.90 GBP: is not credited with the sale;"
+            " ada would earn 0.90 instead of 0.00 GBP: is credited with the sale",
         }
     ]
+
+
+def test_sentences_say_rules_prices_and_major_units(database: Database) -> None:
+    """Which rule pays how much instead of which, as people say it."""
+    pays = [
+        {"plan": 1, "rules": [{"id": who, "pay": {"rate_bps": rate}}]} for who, rate in (("few", 800), ("all", 900))
+    ]
+    with open_ledger(database, Clock(T0 + timedelta(days=1))) as ledger:
+        open_shop(ledger)
+        terms = {"hold_days": 30, "window_days": 30}
+        ledger.execute(PROGRAM, PublishTerms(offer_id="shoes", plan=pays[0], **terms), by())
+        ledger.execute(PROGRAM, sale("A", 16650, occurred_at=T0 + timedelta(days=1)), by())
+        said = [
+            _sentences(ledger, trial_of("shoes", {**terms, **tried}, None, None, None))
+            for tried in ({"plan": pays[1]}, {"rate_bps": 500})
+        ]
+    assert said[0] == ["ada would earn 14.99 instead of 13.32 GBP: rule all pays 9 % instead of rule few 8 %"]
+    assert said[1] == ["ada would earn 8.33 instead of 13.32 GBP: the plain rate pays 5 % instead of rule few 8 %"]
+
+
+def _sentences(ledger: CommissionLedger, trial: Trial) -> list[str]:
+    with ledger.pool.connection() as conn, simulated(conn, PROGRAM, ledger.secrets, trial) as found:
+        return [one["sentence"] for one in found.document["orders"]]
 
 
 def test_the_verb_prints_a_report_and_writes_nothing(history: tuple[Database, Shop], tmp_path: Path) -> None:

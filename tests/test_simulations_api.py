@@ -35,6 +35,9 @@ def test_from_the_question_to_the_books(world: World) -> None:
     assert _ask(world, {"offer_id": "spring", "terms": TERMS}).status_code == 200
     assert _ask(world, {"offer_id": "spring", "terms": TERMS, "model": "linear"}).status_code == 422, "reused"
     assert world.call("finance_maker", "POST", "/simulations/sim-1/propose").status_code == 409, "it has not run yet"
+    assert world.call("finance_checker", "POST", "/simulations/sim-1/approve").status_code == 409, "nor was it proposed"
+    assert world.call("finance_checker", "POST", "/simulations/sim-1/reject").status_code == 409
+    assert world.call("finance_checker", "POST", "/simulations/none/reject").status_code == 404
     assert world.call("auditor", "GET", "/simulations/sim-1").json["report"] is None
 
     assert simulation_job.work(world.ledger, world.program, world.now, Meta("job")) == {"run": 1, "applied": 0}
@@ -43,6 +46,7 @@ def test_from_the_question_to_the_books(world: World) -> None:
     assert shown["report"]["totals"][0]["difference"] == 150
     assert shown["report"]["affiliates"][0]["reasons"] == {"rule_or_rate": {"count": 3, "amount": 150}}
 
+    assert world.call("finance_maker", "POST", "/simulations/sim-1/propose", {"over_earlier": 1}).status_code == 422
     assert world.call("finance_maker", "POST", "/simulations/sim-1/propose").json["status"] == "proposed"
     assert world.call("finance_maker", "POST", "/simulations/sim-1/apply").status_code == 409
     assert world.call("finance_maker", "POST", "/simulations/sim-1/approve").status_code == 403
@@ -71,6 +75,11 @@ def test_a_mistake_is_told_with_its_place(world: World) -> None:
         answer = _ask(world, body)
         assert answer.status_code == 422, answer.json
         assert answer.json["errors"][0]["pointer"] == pointer
+    wrong = {"hold_days": 5, "rate": 1, "plan": {"plan": 1, "rules": [{"id": "a"}]}}
+    answer = _ask(world, {"offer_id": "spring", "terms": wrong})
+    assert answer.status_code == 422
+    pointers = [one["pointer"] for one in answer.json["errors"]]
+    assert pointers == ["/terms/rate", "/terms/window_days", "/terms/plan/rules/0/pay"], answer.json
     assert _ask(world, {"offer_id": "nothing", "terms": TERMS}).status_code == 404
     assert _ask(world, {"offer_id": "spring", "terms": TERMS}, {}).status_code == 400
     assert world.call("auditor", "GET", "/simulations/none").status_code == 404

@@ -206,7 +206,8 @@ def test_what_comes_late_is_marked_on_the_next_statement_once(database: Database
     """A January sale recorded after January was closed stands on February's statement, marked, and on no other; what
     January's cut knew of February stands on February's, unmarked."""
     with open_firm(database) as firm:
-        firm.sell("early", 10_000, at=T0 + timedelta(days=3))
+        firm.clock.advance(days=3)
+        firm.sell("early", 10_000, at=firm.clock.now)
         firm.clock.now = datetime(2026, 2, 3, tzinfo=UTC)
         firm.sell("already-february", 20_000)
         january = firm.close("2026-01")

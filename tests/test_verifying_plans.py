@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from naive_program import NaiveProgram
 from support import PROGRAM, T0, Clock, by, open_ledger, open_shop, read_log, refund, sale
 
 from ledger.application import CommissionLedger
 from ledger.audit import verifying_streams
+from ledger.audit.naive_program import NaiveProgram
 from ledger.audit.verifying import Witness
 from ledger.domain.affiliate import DecideAffiliate, EnrolAffiliate, RecruitAffiliate
 from ledger.domain.click import RecordClick

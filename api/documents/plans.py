@@ -13,8 +13,9 @@ class PlanMistake(Struct):
 
 
 class PlanChecked(Struct):
-    """Whether a plan may be published; up to 1,000 mistakes, and its hash if there are none."""
+    """Whether a plan may be published; up to 1,000 mistakes, or its hash and what it pays in words."""
 
     valid: bool
     plan_hash: str | None
     mistakes: list[PlanMistake]
+    words: list[str]

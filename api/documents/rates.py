@@ -28,7 +28,7 @@ class RateDocument(RateAnswer):
 
 
 class Rates(Struct):
-    """A page of the rates of a pair."""
+    """A page of the rates of a pair, or of the newest of each pair."""
 
     items: list[RateDocument]
     next: str | None

@@ -50,10 +50,12 @@ class AffiliateRecruiter(Struct):
 
 
 class AffiliateListed(Struct):
-    """An affiliate in a list."""
+    """An affiliate in a list. group: which it is in now, recruiter_id: who brought it; '' for none."""
 
     affiliate_id: str
     status: str
+    group: str
+    recruiter_id: str
     position: Position
 
 
@@ -74,27 +76,33 @@ class OfferAnswer(Struct):
 
 
 class TermsAnswer(Struct):
-    """A version of terms: in force, or proposed until a second person decides."""
+    """A version of terms: in force (from its effective_from on), or waiting until a second person decides."""
 
     offer_id: str
     terms_version: int
-    status: Literal["in_force", "proposed", "rejected"]
+    status: Literal["in_force", "waiting", "rejected"]
     position: Position
 
 
 class TermsListed(Struct):
-    """A version of terms. plan_hash: SHA-256 of the plan's canonical form, null for simple terms. proposed_by,
-    decided_by: of one that reached back, and so took two people; else null."""
+    """A version of terms. status: waiting for a second person; to_come, before its effective_from; in_force; superseded
+    by another version, though it still prices sales of its time. effective_until: where another takes over, null if
+    none does. plan_hash: SHA-256 of the plan's canonical form, null for simple terms. published_by: whose word brought
+    it into force, null while it waits. proposed_by, decided_by: of one that reached back, and so took two people; else
+    null."""
 
     terms_version: int
-    status: Literal["in_force", "proposed"]
+    status: Literal["waiting", "to_come", "in_force", "superseded"]
     effective_from: datetime
+    effective_until: datetime | None
     hold_days: int
     window_days: int
     rate_bps: int | None
     amount: int | None
     currency: str | None
     plan_hash: str | None
+    published_by: str | None
+    published_at: datetime | None
     proposed_by: str | None
     decided_by: str | None
     decided_at: datetime | None

@@ -33,7 +33,7 @@ class SimulationRequest(Struct):
 
 
 class SimulatedReason(Struct):
-    """How many commissions differ for a reason, and by how much (minor units)."""
+    """How many commissions differ for a reason, and by how much (minor units): 0 where only credit moves."""
 
     count: int
     amount: int
@@ -59,14 +59,16 @@ class SimulatedAffiliate(SimulatedFigures):
 
 
 class SimulatedOrder(Struct):
-    """One of the first orders that differ, in words (amounts in minor units)."""
+    """One of the first orders that differ, in words (amounts in major units)."""
 
     order_id: str
     sentence: str
 
 
 class SimulatedConversions(Struct):
-    """seen: sales of the offer; decided: by what is tried; exceptions: sales that could not be applied, by type."""
+    """seen: sales of the offer; decided: by what is tried, and the figures are of these; exceptions: those of them that
+    could not be applied, by type; over_earlier: orders whose commission an earlier simulation decided, which would be
+    undone."""
 
     seen: int
     decided: int
@@ -74,6 +76,7 @@ class SimulatedConversions(Struct):
     unattributed_was: int
     unattributed_would: int
     exceptions: dict[str, int]
+    over_earlier: int = 0
 
 
 class SimulationReport(Struct):

@@ -52,6 +52,10 @@ class PlanFacts:
         """A published version."""
         return self._terms.get((offer_id, version))
 
+    def planned_offers(self) -> frozenset[str]:
+        """Those that a plan priced at any time."""
+        return frozenset(offer_id for (offer_id, _), terms in self._terms.items() if "plan" in terms)
+
     def group(self, affiliate_id: str, instant: datetime, position: int) -> str:
         """At an instant, as known at a position; '' for none."""
         return str(_latest(self._groups.get(affiliate_id, []), "effective_from", instant, position).get("group", ""))

@@ -172,6 +172,13 @@ class Asked(NamedTuple):
 def price(plan: State, sale: State, asked: Asked, affiliate_id: str = "", group: str = "") -> Priced:
     """Price a sale for an affiliate, as if nobody else were credited and no cap held."""
     own, override = for_affiliate(plan, affiliate_id, group)
+    return price_by(own, override, sale, asked)
+
+
+def price_by(own: State, override: str, sale: State, asked: Asked) -> Priced:
+    """The same, by a plan as it holds for an affiliate."""
+    if not _recurs(own.get("recurring", {}), sale, asked):
+        return Priced(Fraction(0), 0, [], "", "recurring", override)
     lines_by_rule: dict[str, list[Line]] = {}
     for line in lines_of(sale):
         rule = _rule_for(own, sale, line, asked)
@@ -180,8 +187,6 @@ def price(plan: State, sale: State, asked: Asked, affiliate_id: str = "", group:
     rules = [paid(rule, lines_by_rule[rule["id"]], sale, asked) for rule in own["rules"] if rule["id"] in lines_by_rule]
     if not rules:
         return Priced(Fraction(0), 0, [], "", "no_rule", override)
-    if not _recurs(own.get("recurring", {}), sale, asked):
-        return Priced(Fraction(0), 0, [], "", "recurring", override)
     exact, bound = bounded(own, sum((one.exact for one in rules), Fraction(0)))
     return Priced(exact, half_up(exact), rules, bound, "", override)
 
@@ -203,9 +208,26 @@ def _rule_for(own: State, sale: State, line: Line, asked: Asked) -> State | None
     if own.get("match", "first") == "first":
         first: State = fitting[0]
         return first
-    worth = [paid(rule, [line], sale, asked).exact for rule in fitting]
-    best: State = fitting[worth.index(max(worth))]
+    some = _worth_asking(fitting, sale, asked)
+    worth = [paid(rule, [line], sale, asked).exact for rule in some]
+    best: State = some[worth.index(max(worth))]
     return best
+
+
+_PROBE = Line(BPS, 1)
+
+
+def _worth_asking(fitting: list[State], sale: State, asked: Asked) -> list[State]:
+    """Of rules that pay in the same way only the one with the highest price, the first of equals, whatever the line is
+    worth; in the plan's order."""
+    found: dict[str, tuple[Fraction, int]] = {}
+    for number, rule in enumerate(fitting):
+        pay = rule["pay"]["tiers"]["steps"][0] if "tiers" in rule["pay"] else rule["pay"]
+        way = next(one for one in pay if one != "from")
+        price = paid(rule, [_PROBE], {**sale, "click_count": 1}, asked).exact
+        if way not in found or price > found[way][0]:
+            found[way] = price, number
+    return [fitting[number] for number in sorted(number for _, number in found.values())]
 
 
 def _fits(when: State, sale: State, line: Line, asked: Asked) -> bool:

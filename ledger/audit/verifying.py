@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ledger.audit import affiliate_trees, naive_chain
+from ledger.audit import affiliate_trees
 from ledger.audit.affiliate_trees import AffiliateTrees, TreesDiffer
 from ledger.audit.findings import Findings
 from ledger.audit.lines import ExportLine, UnreadableLine, read_line
@@ -35,6 +35,7 @@ from ledger.audit.statements import TOPICS as STATEMENT_TOPICS
 from ledger.audit.statements import Statements
 from ledger.audit.verifying_evidence import Clicks
 from ledger.audit.verifying_hashes import Known, LogHashes, Stored, leaf_hashes
+from ledger.audit.verifying_program import play_again
 from ledger.audit.verifying_streams import Buckets, Folded, Owed, fold_bucket
 
 BOOKS, TRAFFIC = LOGS = ("books", "traffic")
@@ -135,16 +136,12 @@ class Witness:
         """After the last line of both logs: what no single line shows."""
         owed: Owed = defaultdict(int)
         streams = 0
-        counted: list[naive_chain.Run] = []
         for folded in self._fold():
             self.findings.merge(folded.findings)
             streams += folded.streams
-            if folded.counted:
-                counted.append(folded.counted)
             for place, amount in folded.owed.items():
                 owed[place] += amount
         self._compare_folds(owed)
-        naive_chain.check(counted, self.findings)
         for currency, amount in sorted(self.books.sums().items()):
             if amount:
                 self.findings.report("not_balanced", BOOKS, 0, 0, amount, currency)
@@ -156,17 +153,22 @@ class Witness:
         return self._witnessed(streams, quoted, behind)
 
     def _fold(self) -> Iterable[Folded]:
-        known = self.program_id, self._meaning.terms, self._meaning.plan_facts
-        parts = [(log, path, lines) for log in LOGS for path, lines in self._buckets[log].parts()]
+        known = self.program_id, self._meaning.terms
+        waiting = {log: self._buckets[log].parts() for log in LOGS}
+        parts = [(log, path, lines) for log in LOGS for path, lines in waiting[log]]
+        size = self._readers[TRAFFIC].hashes.size if TRAFFIC in self._readers else 0
+        program = waiting[BOOKS], waiting[TRAFFIC], self._meaning.plan_facts.planned_offers(), size, self._whole_ends
         events = sum(reader.hashes.size for reader in self._readers.values())
         # A fork copies no threads: where there are any, one process does it all.
         alone = self._processes == 1 or threading.active_count() > 1 or "fork" not in get_all_start_methods()
         if alone or len(parts) < 2 or events < ALONE_BELOW:
             for log, path, lines in parts:
                 yield fold_bucket(path, lines, log, *known)
+            yield play_again(*program)
             return
         with ProcessPoolExecutor(self._processes, mp_context=get_context("fork")) as pool:
-            running = [pool.submit(fold_bucket, path, lines, log, *known) for log, path, lines in parts]
+            running = [pool.submit(play_again, *program)]
+            running += [pool.submit(fold_bucket, path, lines, log, *known) for log, path, lines in parts]
             for one in running:
                 yield one.result()
 

@@ -17,11 +17,8 @@ import msgspec
 
 from ledger.audit.findings import Findings
 from ledger.audit.lines import UnreadableLine, is_canonical, read_line
-from ledger.audit.naive_chain import Run, written
 from ledger.audit.naive_commissions import Prices, Terms
 from ledger.audit.naive_names import NAME_OF, stream_id
-from ledger.audit.naive_plan_facts import PlanFacts
-from ledger.audit.naive_planned import PlannedPrices
 from ledger.domain import exceptions
 from ledger.domain.conversion_state import ConversionState
 from ledger.domain.event import Event
@@ -78,13 +75,11 @@ class Buckets:
 
 
 class Folded(NamedTuple):
-    """What a bucket came to. owed: what the folds' states say is in each affiliate's buckets; streams: how many;
-    counted: what its conversions count, for the chain of counters."""
+    """What a bucket came to. owed: what the folds' states say is in each affiliate's buckets; streams: how many."""
 
     findings: Findings
     owed: Owed
     streams: int
-    counted: Run
 
 
 class _Stream:
@@ -99,27 +94,24 @@ class _Stream:
         self.broken = False
 
 
-def fold_bucket(
-    path: Path | None, lines: Iterable[bytes], log: str, program_id: str, terms: Terms, facts: PlanFacts
-) -> Folded:
+def fold_bucket(path: Path | None, lines: Iterable[bytes], log: str, program_id: str, terms: Terms) -> Folded:
     """Read one bucket. lines: its lines, in the order of positions, where it has no file."""
-    bucket = _Bucket(log, UUID(program_id), terms, facts)
+    bucket = _Bucket(log, UUID(program_id), terms)
     if path is None:
-        return bucket.read(lines, None)
+        return bucket.read(lines)
     with path.open("rb") as file:
-        return bucket.read((line[:-1] for line in file), path.with_suffix(".counted"))
+        return bucket.read(line[:-1] for line in file)
 
 
 class _Bucket:
-    def __init__(self, log: str, program_id: UUID, terms: Terms, facts: PlanFacts) -> None:
+    def __init__(self, log: str, program_id: UUID, terms: Terms) -> None:
         self._log, self._program_id = log, program_id
         self._findings = Findings()
         self._prices = Prices(self._findings, terms)
-        self._planned = PlannedPrices(self._findings, facts)
         self._streams: dict[str, _Stream] = {}
 
-    def read(self, lines: Iterable[bytes], counted: Path | None) -> Folded:
-        """counted: where what conversions count is put away."""
+    def read(self, lines: Iterable[bytes]) -> Folded:
+        """What all of the bucket's lines come to."""
         for line in lines:
             try:
                 read = read_line(line)
@@ -134,7 +126,7 @@ class _Bucket:
         for stream in self._streams.values():
             for affiliate_id, currency, bucket, amount in _owed(stream.name, stream.state):
                 owed[affiliate_id, currency, bucket] += amount
-        return Folded(self._findings, dict(owed), len(self._streams), written(self._planned.end(), counted))
+        return Folded(self._findings, dict(owed), len(self._streams))
 
     def _event(self, position: int, originator_id: str, version: int, topic: str, raw: bytes) -> None:
         try:
@@ -189,7 +181,6 @@ class _Bucket:
     def _price(self, position: int, topic: str, e: dict[str, Any], name: str) -> None:
         try:
             self._prices.event(position, topic, e)
-            self._planned.event(position, topic, e)
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
             self._tell("event_unreadable", position, f"a state of {topic}", repr(problem), name)
 

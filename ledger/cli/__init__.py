@@ -33,6 +33,8 @@ from ledger.cli import (
     operating,
     payees,
     payouts,
+    plan_trials,
+    plan_versions,
     plans,
     proving,
     rates,
@@ -84,9 +86,9 @@ def cli() -> None:
 
 
 MODULES = (
-    demo, operating, records, plans, earning, listing, money, importing, rates, payees, payouts, statements,
-    statement_proof, taxes, reconciling, banking, auditing, checking, proving, witnessing, replaying, explaining,
-    simulating, reporting, exporting, verifying, erasing, backups, working,
+    demo, operating, records, plans, plan_trials, plan_versions, earning, listing, money, importing, rates, payees,
+    payouts, statements, statement_proof, taxes, reconciling, banking, auditing, checking, proving, witnessing,
+    replaying, explaining, simulating, reporting, exporting, verifying, erasing, backups, working,
 )  # fmt: skip
 for verbs in MODULES:
     for command in verbs.COMMANDS:

@@ -38,11 +38,12 @@ def explain(order_id: str, program: str, affiliate_id: str, as_json: bool) -> in
     if as_json:
         print_json(found)
     else:
-        _show(found)
+        show(found)
     return 1 if wrong else 0
 
 
-def _show(found: Explanation) -> None:
+def show(found: Explanation) -> None:
+    """The words, and a table of amounts."""
     for said in [one.sentence for one in found.commissions] or [found.sentence]:
         click.echo(click.wrap_text(said, _WIDTH) + "\n")
     table = [

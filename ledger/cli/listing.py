@@ -83,18 +83,28 @@ def programs(as_json: bool) -> None:
 @click.option(
     "--status", type=click.Choice(["applied", "approved", "suspended", "closed"]), help="Only those in this status."
 )
+@click.option("--group", metavar="GROUP", help="Only those that are in this group now.")
 @json_option
-def affiliates(program: str, status: str | None, as_json: bool) -> None:
+def affiliates(program: str, status: str | None, group: str | None, as_json: bool) -> None:
     """List affiliates. Names and addresses are personal and not shown."""
     with open_service() as service, reads.reading(service.ledger, program) as look:
+        last_position(look.cur, look.program_id, "books")
+        now = service.ledger.clock()
         found = [
-            {"affiliate_id": one.record_id, "status": one.state.status, "position": one.position}
-            for one in _every(look, "affiliate", status=status)
+            {
+                "affiliate_id": one.record_id,
+                "status": one.state.status,
+                "group": one.state.group_at(now),
+                "recruiter_id": one.state.recruiter_id,
+                "position": one.position,
+            }
+            for one in look.affiliates(now, status=status, group=group)
         ]
     if as_json:
         print_json(found)
         return
-    print_table(("affiliate", "status"), [(one["affiliate_id"], one["status"]) for one in found])
+    rows = [(one["affiliate_id"], one["status"], one["group"], one["recruiter_id"]) for one in found]
+    print_table(("affiliate", "status", "group", "recruited by"), rows)
 
 
 @click.command()
@@ -118,15 +128,14 @@ def offers(program: str, as_json: bool) -> None:
     table: list[tuple[str, ...]] = []
     for key, state in zip(keys, states, strict=True):
         approved = {one.version: f"approved by {one.decided_by}" for one in trails[key] if one.decision == "approved"}
-        in_force = state.terms_at(now)
         for terms in state.terms:
-            status = "in force" if terms is in_force else "published"
+            status = state.status_at(terms.version, now).replace("_", " ")
             who = approved.get(terms.version, "one person")
             table.append((state.offer_id, state.offer_name, str(terms.version), *_terms(terms), status, who))
         if state.proposed is not None:
             said = state.proposed.terms
             who = f"proposed by {state.proposed.proposed_by}"
-            table.append((state.offer_id, state.offer_name, str(said.terms_version), *_terms(said), "proposed", who))
+            table.append((state.offer_id, state.offer_name, str(said.terms_version), *_terms(said), "waiting", who))
         if not state.terms and state.proposed is None:
             table.append((state.offer_id, state.offer_name, "-", "-", "-", "-", "-", "no terms", "-"))
     headings = ("offer", "name", "terms", "pays", "hold days", "window days", "sales from (UTC)", "status", "by")

@@ -24,7 +24,7 @@ from ledger.domain.affiliate import DecideAffiliate, EnrolAffiliate, GroupAffili
 from ledger.domain.errors import SamePerson
 from ledger.domain.event import Answer
 from ledger.domain.ids import program_id
-from ledger.domain.offer import PublishOffer, PublishTerms
+from ledger.domain.offer import DecideTerms, PublishOffer, PublishTerms
 from ledger.domain.program import PAYOUT_METHOD_WAIT_HOURS, OpenProgram
 from ledger.service import Service, open_service
 from ledger.store.log import last_position
@@ -63,7 +63,7 @@ def open_(program: str, currency: str, zone: str, payout_method_wait_hours: int,
 
 @click.group()
 def offer() -> None:
-    """Publish an offer and the terms on which it pays."""
+    """Publish an offer and the terms on which it pays; decide terms that wait for a second person."""
 
 
 @offer.command("publish")
@@ -122,9 +122,44 @@ def offer_publish(
             service.ledger.execute(program, naming, who)
         answer = service.ledger.execute(program, terms, who)
     version = answer.body["terms_version"]
-    if answer.body["status"] == "proposed":
-        note("these terms reach back behind now: a second person has to approve them (POST …/offers/{id}/terms)")
-    _done(answer, f"offer {offer_id}: terms version {version} {answer.body['status'].replace('_', ' ')}")
+    if answer.body["status"] == "waiting":
+        note(
+            "these terms reach back behind now: a second person has to decide them, with"
+            f" `ledger offer approve {offer_id} {version}` or `ledger offer reject {offer_id} {version}`"
+        )
+    _done(answer, _of_terms(answer))
+
+
+def _of_terms(answer: Answer) -> str:
+    body = answer.body
+    return f"offer {body['offer_id']}: terms version {body['terms_version']} {body['status'].replace('_', ' ')}"
+
+
+@offer.command("approve")
+@click.argument("offer_id", metavar="ID")
+@click.argument("version", type=click.IntRange(1))
+@program_option
+@operator_option
+def offer_approve(offer_id: str, version: int, program: str, by: str | None) -> None:
+    """Put VERSION of the terms of offer ID in force, which waits: as a second person."""
+    _decide_terms(program, offer_id, version, True, by)
+
+
+@offer.command("reject")
+@click.argument("offer_id", metavar="ID")
+@click.argument("version", type=click.IntRange(1))
+@program_option
+@operator_option
+def offer_reject(offer_id: str, version: int, program: str, by: str | None) -> None:
+    """Refuse VERSION of the terms of offer ID, which waits: as a second person."""
+    _decide_terms(program, offer_id, version, False, by)
+
+
+def _decide_terms(program: str, offer_id: str, version: int, approve: bool, by: str | None) -> None:
+    command = DecideTerms(offer_id=offer_id, terms_version=version, approve=approve)
+    with open_service() as service:
+        answer = service.ledger.execute(program, command, meta(by))
+    _done(answer, _of_terms(answer))
 
 
 def _is_there(service: Service, program: str, offer_id: str) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec.structs import replace
 
-from ledger.cli.common import Instant, print_json, print_table, program_option
+from ledger.cli.common import Instant, major, print_json, print_table, program_option
 from ledger.jobplan import load_plan
 from ledger.reports import catalogue
 from ledger.reports.report import Asked, Document, make
@@ -43,8 +44,8 @@ def report_verb(
     """Make a report for auditors: NAME of completeness, maker-checker, access, duties, terms, late-entries, job-gaps;
     or of what each channel brought and cost: channels (by what occurred from --from on and before --until).
 
-    Each begins with the rule by which its rows were found, control totals, the position and the checkpoint that it
-    stands on. Exit code 1 if there is something to look into.
+    Each has control totals, the position and the checkpoint that it stands on, and the rule by which its rows were
+    found, which stands last as text. Exit code 1 if there is something to look into.
     """
     asked = Asked(period, since, until, days, offer)
     with open_service() as service:
@@ -60,15 +61,37 @@ def report_verb(
 
 
 def _print(document: Document) -> None:
-    lines = catalogue.head_lines(document.head, catalogue.readable)
+    """The head, the rows, and the rule last: it is the longest, and the same every time."""
+    report = catalogue.find(document.head.report)
+    totals = {
+        name: _major(one) if name in report.money_totals else one for name, one in document.head.control_totals.items()
+    }
+    lines = catalogue.head_lines(replace(document.head, control_totals=totals), catalogue.readable)
     width = min(max(len(name) for name, _ in lines), NAME_WIDTH)
     for name, value in lines:
-        text, indent = f"{name:{width}}  {value}", " " * (width + 2)
-        click.echo(textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
+        if name != "rule":
+            _paragraph(f"{name:{width}}  {value}", width + 2)
     click.echo()
-    columns = [column for column in document.columns if any(row[column] not in (None, "") for row in document.rows)]
-    rows = [[_cell(column, row[column]) for column in columns] for row in document.rows]
-    print_table([column.replace("_", " ") for column in columns], rows)
+    if report.in_words is not None:
+        words = [report.in_words(row) for row in document.rows]
+        headings = [heading for heading in (words[0] if words else ()) if any(one[heading] for one in words)]
+        right = [n for n, heading in enumerate(headings) if heading not in ("channel", "affiliate", "currency")]
+        print_table(headings, [[one[heading] for heading in headings] for one in words], right)
+    else:
+        columns = [c for c in document.columns if any(row[c] not in (None, "") for row in document.rows)]
+        rows = [[_cell(column, row[column]) for column in columns] for row in document.rows]
+        print_table([column.replace("_", " ") for column in columns], rows)
+    click.echo()
+    _paragraph(f"{'rule':{width}}  {document.head.rule}", width + 2)
+
+
+def _paragraph(text: str, indent: int) -> None:
+    broken = textwrap.fill(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    click.echo(broken)
+
+
+def _major(amounts: dict[str, int]) -> dict[str, str]:
+    return {currency: major(amount, currency) for currency, amount in amounts.items()}
 
 
 def _cell(column: str, value: Any) -> str:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from ledger import simulations
+from ledger.cli import json_places, plans
 from ledger.cli.common import (
     Instant,
     Ticker,
     json_option,
-    major,
     meta,
     note,
     operator,
@@ -25,19 +24,31 @@ from ledger.cli.common import (
     print_json,
     print_table,
     program_option,
-    read_some,
 )
-from ledger.domain.errors import InvalidInput
-from ledger.domain.plan_check import TEXT_MAX
+from ledger.cli.simulation_report import print_report
+from ledger.domain.errors import InvalidInput, Refusal
+from ledger.domain.plan_shape import Mistake
 from ledger.projections import directory
 from ledger.service import Service, open_service
 from ledger.simulating.report import Simulated, simulated
-from ledger.simulating.trial import MODELS, Trial, trial_of
+from ledger.simulating.trial import MODELS, Trial, mistakes, trial_of
 from ledger.statements.csvfile import harmless
+
+
+class TermsRefused(Refusal):
+    """The file has no terms that could be tried."""
+
 
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NewFile = click.Path(dir_okay=False, writable=True, path_type=Path)
 _ID = click.argument("simulation_id", metavar="SIMULATION")
+_all_option = click.option("--all", "every", is_flag=True, help="List also the affiliates whose figures stay the same.")
+_over_earlier = click.option(
+    "--over-earlier",
+    "undo_earlier",
+    is_flag=True,
+    help="Propose it even if it undoes an earlier simulation.",
+)
 _ORDER_COLUMNS = ("order_id", "affiliate_id", "level", "currency", "was", "would", "difference", "reason", "why")
 _AFFILIATE_COLUMNS = (
     "affiliate_id", "currency", "conversions_was", "conversions_would", "commission_was", "commission_would",
@@ -59,7 +70,9 @@ _AFFILIATE_COLUMNS = (
 @click.option("--to", "until", type=Instant(), help="Only sales that occurred before.")
 @click.option("--csv", "csv_file", type=_NewFile, metavar="FILE", help="Write the affiliates' figures as CSV.")
 @click.option("--orders", "orders_file", type=_NewFile, metavar="FILE", help="Write every differing order as CSV.")
+@_all_option
 @click.option("--propose", "proposes", is_flag=True, help="Propose to apply it: a second person approves.")
+@_over_earlier
 @operator_option
 @json_option
 def simulate(
@@ -71,22 +84,26 @@ def simulate(
     until: datetime | None,
     csv_file: Path | None,
     orders_file: Path | None,
+    every: bool,
     proposes: bool,
+    undo_earlier: bool,
     by: str | None,
     as_json: bool,
 ) -> None:
     """Decide history again under other terms or another model: what would each affiliate have been paid, and why.
 
-    FILE is the body of POST /offers/{offer_id}/terms, with offer_id if you like. Nothing is written to the logs, and
+    FILE is the body of POST /offers/{offer_id}/terms, with offer_id if you like, or a plan by itself (held and matched
+    as long as by the terms in force). Nothing is written to the logs, and
     the rest of the program goes on meanwhile; interrupting leaves nothing behind.
     """
     if file is None and model is None:
         raise click.UsageError("say what to try: --terms FILE, --model, or both")
     if proposes:
         operator(by)  # who cannot be named is told before the work, not after it
-    terms = None if file is None else _terms_in(file)
+    located = None if file is None else _terms_in(file)
     with open_service() as service:
-        offer_id = offer or _named(terms) or _only_offer(service, program)
+        offer_id = offer or _named(None if located is None else located.document) or _only_offer(service, program)
+        terms = None if file is None or located is None else _tried(service, program, offer_id, file, located)
         trial = trial_of(offer_id, terms, model, since, until)
         with (
             service.pool.connection() as conn,
@@ -94,22 +111,55 @@ def simulate(
             simulated(conn, program, service.secrets, trial, ticker.show) as found,
         ):
             ticker.end()
-            _print(found, as_json, csv_file, orders_file)
+            _print(found, as_json, csv_file, orders_file, every)
             if proposes:
-                _propose(service, program, trial, found, by)
+                _propose(service, program, trial, found, by, undo_earlier)
 
 
-def _terms_in(file: Path) -> dict[str, Any]:
-    raw = read_some("--terms", file, TEXT_MAX)
-    if len(raw) > TEXT_MAX:
-        raise InvalidInput("--terms", f"{file} must be at most {TEXT_MAX:,} bytes")
-    try:
-        found = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise InvalidInput("--terms", f"{file} must be JSON: {problem}") from None
-    if not isinstance(found, dict):
-        raise InvalidInput("--terms", f"{file} must be a JSON object with hold_days, window_days and what is paid")
-    return found
+def _terms_in(file: Path) -> json_places.Located:
+    """Raises TermsRefused once everything has been told that keeps the file from being read."""
+    located, wrong = plans.located_in(file, "--terms")
+    if located is not None and not isinstance(located.document, dict):
+        wrong = [f"{file}:1:1: must be a JSON object: terms with hold_days, window_days and what is paid, or a plan"]
+    if located is None or wrong:
+        raise _refused(file, wrong)
+    return located
+
+
+def _is_plan(document: dict[str, Any]) -> bool:
+    """Whether it is a plan by itself: what terms have as `plan` is an object."""
+    return "rules" in document or isinstance(document.get("plan"), int)
+
+
+def _of_plan(service: Service, program: str, offer_id: str, document: dict[str, Any]) -> dict[str, Any]:
+    """Terms with a plan, and otherwise as those in force. Raises NotFound, InvalidInput without any in force."""
+    terms = simulations.offer_of(service.ledger, program, offer_id).terms_at(service.ledger.clock())
+    if terms is None:
+        raise InvalidInput(
+            "--terms",
+            f"is a plan by itself, and offer {offer_id} has no terms in force to take hold_days and window_days from:"
+            ' say them, {"hold_days": 30, "window_days": 30, "plan": {...}}',
+        )
+    return {"hold_days": terms.hold_days, "window_days": terms.window_days, "plan": document}
+
+
+def _tried(service: Service, program: str, offer_id: str, file: Path, located: json_places.Located) -> dict[str, Any]:
+    """The terms in a file. Raises TermsRefused once all of its mistakes have been told on stderr."""
+    document: dict[str, Any] = located.document
+    alone = _is_plan(document)
+    terms = _of_plan(service, program, offer_id, document) if alone else document
+    found = mistakes(offer_id, terms)
+    if alone:
+        found = [Mistake(one.pointer.removeprefix("/plan"), one.message) for one in found]
+    if wrong := plans.said_of(file, located, found):
+        raise _refused(file, wrong)
+    return terms
+
+
+def _refused(file: Path, wrong: Sequence[str]) -> TermsRefused:
+    for one in wrong:
+        note(one)
+    return TermsRefused(f"{file} has no terms that could be tried; nothing was simulated")
 
 
 def _named(terms: dict[str, Any] | None) -> str | None:
@@ -127,20 +177,25 @@ def _only_offer(service: Service, program: str) -> str:
     return found[0]
 
 
-def _propose(service: Service, program: str, trial: Trial, found: Simulated, by: str | None) -> None:
+def _propose(
+    service: Service, program: str, trial: Trial, found: Simulated, by: str | None, undo_earlier: bool
+) -> None:
+    simulations.over_earlier(found.document, undo_earlier)  # what is refused is not kept
     who, simulation_id = meta(by), f"sim-{datetime.now(UTC):%Y%m%d}-{uuid.uuid4().hex[:8]}"
     simulations.keep(service.ledger, program, simulation_id, found, (trial, who))
-    simulations.propose(service.ledger, program, simulation_id, who)
+    simulations.propose(service.ledger, program, simulation_id, who, undo_earlier)
     note(
         f"proposed as {simulation_id} ({found.line_count:,} lines, SHA-256 {found.lines_hash}):"
-        f" a second person says `ledger simulation approve {simulation_id}`"
+        f" a second person says `ledger simulation approve {simulation_id} --program {program}`"
     )
 
 
 # --- printing ------------------------------------------------------------------------------------------------
 
 
-def _print(found: Simulated, as_json: bool, csv_file: Path | None, orders_file: Path | None) -> None:
+def _print(
+    found: Simulated, as_json: bool, csv_file: Path | None, orders_file: Path | None, every: bool = False
+) -> None:
     if csv_file is not None:
         _write_figures(csv_file, found.document)
     if orders_file is not None:
@@ -155,7 +210,7 @@ def _print(found: Simulated, as_json: bool, csv_file: Path | None, orders_file: 
     if as_json:
         print_json(found.document)
     else:
-        print_report(found.document)
+        print_report(found.document, every)
 
 
 def _write_figures(file: Path, document: dict[str, Any]) -> None:
@@ -176,41 +231,6 @@ def _write_csv(file: Path, heading: Sequence[str], rows: Iterable[Sequence[str |
         write = csv.writer(opened)
         write.writerow(heading)
         write.writerows([harmless(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-
-
-def print_report(document: dict[str, Any]) -> None:
-    """A report for people."""
-    sales = document["conversions"]
-    tried = f"terms {document['terms_hash'][:12]}…" if document["terms_hash"] else "the terms in force"
-    model = f", attribution {document['model']}" if document["model"] else ""
-    click.echo(f"offer {document['offer_id']}: {tried}{model}, as of position {document['as_of']:,}")
-    for said, name in (("from", "from"), ("before", "to")):
-        if document[name] is not None:
-            click.echo(f"sales {said} {document[name]:%Y-%m-%d %H:%M:%S} UTC" if isinstance(document[name], datetime)
-                       else f"sales {said} {document[name]}")  # fmt: skip
-    click.echo(
-        f"{sales['seen']:,} conversions, {sales['decided']:,} decided by it, {sales['differing']:,} differ;"
-        f" credited to nobody {sales['unattributed_was']:,}, would be {sales['unattributed_would']:,}\n"
-    )
-    rows = [_row(one["affiliate_id"], one) for one in document["affiliates"]]
-    rows += [_row("all", one) for one in document["totals"]]
-    headings = ("affiliate", "conversions", "would be", "commission", "would be", "difference", "", "why")
-    print_table(headings, rows, (1, 2, 3, 4, 5))
-    if document["orders"]:
-        click.echo(f"\nthe first {len(document['orders'])} orders that differ (amounts in minor units):")
-        for one in document["orders"]:
-            click.echo(f"  {one['order_id']}: {one['sentence']}")
-
-
-def _row(name: str, one: dict[str, Any]) -> Sequence[str]:
-    currency = one["currency"]
-    why = ", ".join(
-        f"{reason} {major(said['amount'], currency)} ({said['count']:,})" for reason, said in one["reasons"].items()
-    )
-    return (
-        name, f"{one['conversions_was']:,}", f"{one['conversions_would']:,}", major(one["commission_was"], currency),
-        major(one["commission_would"], currency), major(one["difference"], currency), currency, why,
-    )  # fmt: skip
 
 
 # --- simulation … ----------------------------------------------------------------------------------------------
@@ -244,8 +264,9 @@ def list_(program: str, after: str, limit: int, as_json: bool) -> None:
 @simulation.command()
 @_ID
 @program_option
+@_all_option
 @json_option
-def show(simulation_id: str, program: str, as_json: bool) -> None:
+def show(simulation_id: str, program: str, every: bool, as_json: bool) -> None:
     """Show a simulation: where it stands, and what it found."""
     with open_service() as service:
         found = simulations.shown(service.ledger, program, simulation_id)
@@ -266,18 +287,20 @@ def show(simulation_id: str, program: str, as_json: bool) -> None:
             click.echo(f"  {one['order_id']}: {one['why']}")
     if found["report"] is not None:
         click.echo("")
-        print_report(found["report"])
+        print_report(found["report"], every)
 
 
 @simulation.command()
 @_ID
 @program_option
+@_over_earlier
 @operator_option
-def propose(simulation_id: str, program: str, by: str | None) -> None:
+def propose(simulation_id: str, program: str, undo_earlier: bool, by: str | None) -> None:
     """Propose to apply what SIMULATION found: a second person approves."""
     with open_service() as service:
-        answer = simulations.propose(service.ledger, program, simulation_id, meta(by))
+        answer = simulations.propose(service.ledger, program, simulation_id, meta(by), undo_earlier)
     click.echo(f"{simulation_id}: {answer.body['status']}, lines SHA-256 {answer.body['lines_hash']}")
+    note(f"a second person says `ledger simulation approve {simulation_id} --program {program}`")
 
 
 def _decided(simulation_id: str, program: str, approve: bool, by: str | None, lines_hash: str) -> None:

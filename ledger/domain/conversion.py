@@ -17,6 +17,7 @@ from ledger.domain.ids import check_external_id
 from ledger.domain.journey import Touch
 
 RESERVED_PREFIX = "~"  # of order ids that are ours: bundles of clicks, goals
+OWN_EVENTS = ("click", "goal")  # event_ids of what has such ids: bundles of clicks, and bonuses
 QUANTITY_MAX = 1_000_000  # pieces on a line, either way: what is paid by the piece stays a sum of money
 
 
@@ -238,6 +239,14 @@ class ReversalDeferred(Event, frozen=True):
     sale_amount: int | None
     currency: str | None
     effective_at: datetime
+
+
+def check_whose(order_id: str, event_id: str | None, ours: bool) -> None:
+    """Raise InvalidInput where a merchant's sale has an id or event of the ledger's own, or a bundle has not."""
+    if order_id.startswith(RESERVED_PREFIX) != ours:
+        raise InvalidInput("order_id", f"must not begin with {RESERVED_PREFIX}: such ids are the ledger's own")
+    if event_id in OWN_EVENTS and not ours:
+        raise InvalidInput("event_id", f"must not be {event_id}: such conversions are the ledger's own")
 
 
 def checked_item(where: str, item: Item) -> Item:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from ledger.domain.errors import InvalidInput
 if TYPE_CHECKING:
     from ledger.domain.view import Needs, View
 
+AHEAD_MAX = timedelta(days=1)
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with a zone")]
 
 
@@ -90,6 +91,18 @@ def in_utc(field: str, instant: datetime) -> datetime:
         return instant.astimezone(UTC)
     except OverflowError:
         raise InvalidInput(field, "must be an instant from the years 1 to 9999") from None
+
+
+def check_not_ahead(field: str, instant: datetime, now: datetime) -> None:
+    """Raise InvalidInput for what is said to have happened in the future: a day ahead is a matter of zones and clocks,
+    more is a mistake."""
+    if instant - now > AHEAD_MAX:
+        raise too_far_ahead(field)
+
+
+def too_far_ahead(field: str) -> InvalidInput:
+    """How what lies in the future is refused."""
+    return InvalidInput(field, "must not be more than a day in the future")
 
 
 class Command(Struct, frozen=True, kw_only=True, gc=False):

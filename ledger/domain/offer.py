@@ -90,6 +90,21 @@ class Terms(Struct, frozen=True, dict=True):
         return rounded, rounded * money.BPS - exact
 
 
+def terms_of(event: TermsPublished) -> Terms:
+    """The terms that an event says."""
+    return Terms(
+        event.terms_version,
+        event.effective_from,
+        event.hold_days,
+        event.window_days,
+        event.rate_bps,
+        event.amount,
+        event.currency,
+        event.plan,
+        event.plan_hash,
+    )
+
+
 class OfferState(Struct):
     """terms are in force; proposed waits for a second person; last_terms_version counts both and the rejected."""
 
@@ -103,6 +118,30 @@ class OfferState(Struct):
     def version(self, number: int) -> Terms | None:
         """A version that is or was in force, by its number."""
         return next((one for one in self.terms if one.version == number), None)
+
+    def any_version(self, number: int) -> Terms | None:
+        """The same, also of one that waits for a second person."""
+        if self.proposed is not None and self.proposed.terms.terms_version == number:
+            return terms_of(self.proposed.terms)
+        return self.version(number)
+
+    def status_at(self, number: int, now: datetime) -> str:
+        """Of a version: waiting for a second person, to_come, in_force, or superseded by another."""
+        one = self.version(number)
+        if one is None:
+            return "waiting"
+        if one.effective_from > now:
+            return "to_come"
+        return "in_force" if one is self.terms_at(now) else "superseded"
+
+    def ends_at(self, number: int) -> datetime | None:
+        """From when on another version prices sales in its place; None while there is none, or it waits."""
+        one = self.version(number)
+        if one is None:
+            return None
+        later = self.terms[self.terms.index(one) + 1 :]
+        starts = [t.effective_from for t in self.terms if t.effective_from > one.effective_from]
+        return min(starts + [t.effective_from for t in later if t.effective_from == one.effective_from], default=None)
 
     def terms_at(self, instant: datetime) -> Terms | None:
         """The version in force: the latest effective_from not after instant; among equals the newest."""
@@ -132,19 +171,7 @@ def fold(state: OfferState | None, event: Event) -> OfferState:
         case TermsPublished():
             state.proposed = None
             state.last_terms_version = max(state.last_terms_version, event.terms_version)
-            state.terms.append(
-                Terms(
-                    event.terms_version,
-                    event.effective_from,
-                    event.hold_days,
-                    event.window_days,
-                    event.rate_bps,
-                    event.amount,
-                    event.currency,
-                    event.plan,
-                    event.plan_hash,
-                )
-            )
+            state.terms.append(terms_of(event))
         case TermsRejected():
             state.proposed = None
         case _:
@@ -270,7 +297,7 @@ class PublishTerms(Command, frozen=True):
         )
         reaches_back = bool(state.terms) and effective < view.now
         event: Event = TermsProposed(terms=terms, proposed_by=view.actor) if reaches_back else terms
-        status = "proposed" if reaches_back else "in_force"
+        status = "waiting" if reaches_back else "in_force"
         answer = Answer("recorded", self._body(terms.terms_version, status))
         return Decision([(key(self.offer_id), event)], answer)
 
@@ -284,7 +311,7 @@ class PublishTerms(Command, frozen=True):
             self.effective_from,
             _content(self),
         ):
-            version, status = proposed.terms_version, "proposed"
+            version, status = proposed.terms_version, "waiting"
         else:
             current = self._standing(state, view)
             if current is None or _content(current) != _content(self):

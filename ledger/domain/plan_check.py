@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ledger.domain import plan
+from ledger.domain import plan, plan_described, plan_hints
 from ledger.domain.money import EXPONENTS
 from ledger.domain.plan_shape import BAD, Mistake, fitted, inside
 
@@ -26,9 +26,9 @@ SCHEMA_ID = "urn:commission-ledger:plan:1"
 _PAYS = ("rate_bps", "amount", "amount_per_item", "amount_per_click", "tiers")
 _STEP_PAYS = ("rate_bps", "amount", "amount_per_item")
 _LISTS = ("sku", "product", "category", "country", "channel", "event", "currency", "coupon")
-_WITH_OTHERWISE = ("coupon_wins", "lifetime")
+WITH_OTHERWISE = ("coupon_wins", "lifetime")
 # member of attribution → by which model alone it is read
-_READ_BY = {
+READ_BY = {
     "weights": "position_based",
     "spread": "position_based",
     "half_life_days": "time_decay",
@@ -47,8 +47,11 @@ def mistakes(document: Any) -> list[Mistake]:
     # the size first: whoever may ask must not keep us busy with a document that could not be published anyway
     if _is_too_large(document):
         return [Mistake("", f"must be at most {SIZE_MAX:,} bytes without white space")]
+    if other := plan_hints.not_a_plan(document):
+        return [Mistake("", other)]
     found: list[Mistake] = []
     checked = fitted(document, plan.Plan, found, MISTAKES_MOST)
+    found = list(plan_hints.with_hints(found, document))
     if checked is not BAD:
         found.extend(islice(_contradictions(checked), MISTAKES_MOST - len(found)))
     return sorted(found, key=_place)
@@ -65,6 +68,7 @@ def _is_too_large(document: Any) -> bool:
 def schema() -> dict[str, Any]:
     """The plan's JSON Schema (2020-12): its shape. It takes 1.0 for 1, as JSON Schema does everywhere; plans do not."""
     made = msgspec.json.schema(plan.Plan)
+    plan_described.describe(made)
     few = {"rules": {"maxItems": BEST_RULES_MOST}}
     about = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -172,10 +176,10 @@ def _attribution(said: dict[str, Any]) -> Found:
     model = said.get("model", "last_click")
     if model is BAD:
         return
-    if "otherwise" in said and model not in _WITH_OTHERWISE:
-        yield Mistake(inside(at, "otherwise"), f"does nothing: only {' and '.join(_WITH_OTHERWISE)} fall back to it")
-    used = said.get("otherwise", "last_click") if model in _WITH_OTHERWISE else model
-    for member, reader in _READ_BY.items():
+    if "otherwise" in said and model not in WITH_OTHERWISE:
+        yield Mistake(inside(at, "otherwise"), f"does nothing: only {' and '.join(WITH_OTHERWISE)} fall back to it")
+    used = said.get("otherwise", "last_click") if model in WITH_OTHERWISE else model
+    for member, reader in READ_BY.items():
         if member in said and used is not BAD and used != reader:
             yield Mistake(inside(at, member), f"does nothing: only the model {reader} reads it, not {used}")
     weights = _list(said.get("weights"))
@@ -208,6 +212,9 @@ def _when(when: dict[str, Any], pointer: str) -> Found:
         if isinstance(one, str) and one not in EXPONENTS:
             at = inside(inside(pointer, "currency"), number)
             yield Mistake(at, "must be an ISO 4217 currency code such as EUR")
+    for number, one in enumerate(_list(when.get("country"))):
+        if isinstance(one, str) and (wrong := plan_hints.country(one)):
+            yield Mistake(inside(inside(pointer, "country"), number), wrong)
 
 
 def _unreachable(owner: dict[str, Any], pointer: str) -> Found:

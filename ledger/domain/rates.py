@@ -14,7 +14,7 @@ from msgspec.structs import asdict, force_setattr
 
 from ledger.domain import money
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput
-from ledger.domain.event import Answer, Command, Decision, Event, in_utc
+from ledger.domain.event import Answer, Command, Decision, Event, check_not_ahead, in_utc
 from ledger.domain.view import Needs, View
 
 MAX_AGE_DAYS = 7  # an older rate prices nothing: weekends and holidays are shorter
@@ -140,6 +140,5 @@ class RecordRate(Command, frozen=True):
                 raise DiffersFromOriginal(f"the rate of {self.source} for {self.base}/{self.quote}", ["rate"])
             position = view.answered_at(stream, RateRecorded, as_of=self.as_of, source=self.source)
             return Decision([], Answer("unchanged", asdict(recorded), position))
-        if self.as_of - view.now > timedelta(days=1):
-            raise InvalidInput("as_of", "must not be more than a day in the future")
+        check_not_ahead("as_of", self.as_of, view.now)
         return Decision([(stream, recorded)], Answer("recorded", asdict(recorded)))

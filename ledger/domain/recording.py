@@ -13,12 +13,12 @@ from ledger.domain import affiliate, coupon, foreseeing, money, offer, planned
 from ledger.domain.affiliate import AffiliateState
 from ledger.domain.attribution import Attribution, attribute
 from ledger.domain.conversion import (
-    RESERVED_PREFIX,
     AttributionDeferred,
     CommissionAccrued,
     ConversionRecorded,
     ConversionUnattributed,
     Item,
+    check_whose,
     checked_item,
     key,
 )
@@ -32,7 +32,7 @@ from ledger.domain.conversion_state import (
 )
 from ledger.domain.crediting import CAN_EARN, claim_of, credit
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound
-from ledger.domain.event import Answer, Command, Decision, Draft, Event, fold_all, in_utc, own_last
+from ledger.domain.event import Answer, Command, Decision, Draft, Event, check_not_ahead, fold_all, in_utc, own_last
 from ledger.domain.exceptions import ExceptionRaised
 from ledger.domain.following import following
 from ledger.domain.ids import AMOUNT_MAX, check_click_id, check_external_id, check_pseudonym, check_slug
@@ -66,8 +66,7 @@ class RecordSale(Command, frozen=True):
 
     def __post_init__(self) -> None:
         order_id = check_external_id("order_id", self.order_id)
-        if order_id.startswith(RESERVED_PREFIX) != self._is_ours():
-            raise InvalidInput("order_id", f"must not begin with {RESERVED_PREFIX}: such ids are the ledger's own")
+        check_whose(order_id, self.event_id, self._is_ours())
         if order_id is not self.order_id:
             force_setattr(self, "order_id", order_id)
         check_slug("offer_id", self.offer_id)
@@ -118,6 +117,7 @@ class RecordSale(Command, frozen=True):
                     _check_same(fact, was)
                     return Decision([], exception_answer(state.kept_exception, view, stream))
                 # dismissed, and corrected: a sale like any other
+        check_not_ahead("occurred_at", self.occurred_at, view.now)
         recorded = record(fact, state, view)
         if isinstance(recorded, ExceptionRaised):
             return Decision([(stream, recorded)], exception_answer(recorded))

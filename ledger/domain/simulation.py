@@ -40,7 +40,7 @@ class SimulatedTotal(Struct, frozen=True, gc=False):
 class SimulationProposed(Event, frozen=True):
     """A simulation is to be applied. terms: as they would be published, None for those in force; model: of attribution,
     None for that of the terms; since and until bound occurred_at; as_of_position: up to where the books were read;
-    lines_hash: SHA-256 of the lines, hex."""
+    lines_hash: SHA-256 of the lines, hex; over_earlier: orders that an earlier simulation changed, which it undoes."""
 
     simulation_id: str
     offer_id: str
@@ -54,6 +54,7 @@ class SimulationProposed(Event, frozen=True):
     model: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    over_earlier: int = 0
 
 
 class SimulationApproved(Event, frozen=True):
@@ -161,6 +162,7 @@ class ProposeSimulation(Command, frozen=True):
     model: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    over_earlier: int = 0
 
     def __post_init__(self) -> None:
         force_setattr(self, "simulation_id", check_external_id("simulation_id", self.simulation_id))

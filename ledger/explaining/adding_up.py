@@ -7,8 +7,19 @@ from fractions import Fraction
 
 from ledger.domain.money import BPS, round_half_up
 from ledger.domain.plan import TierStep
-from ledger.explaining.commission import GOAL_RULE, factor_of
-from ledger.explaining.data import ExplainedCommission, ExplainedRule, ExplainedTier, Explanation
+from ledger.explaining.commission import GOAL_RULE
+from ledger.explaining.data import (
+    Change,
+    ExplainedCommission,
+    ExplainedRule,
+    ExplainedTier,
+    Explanation,
+    RecruitersPart,
+    Repricing,
+    Rounding,
+    TopUpCap,
+)
+from ledger.explaining.figures import factor_of, half_up
 
 
 def adds_up(explanation: Explanation) -> bool:
@@ -106,20 +117,41 @@ def _whole(one: ExplainedCommission) -> Iterator[str]:
     if one.second_level is None:
         is_bonus = one.goal is not None  # which no minimum or maximum touches
         yield from _differs("the exact commission", Fraction(one.exact), total if is_bonus else _bounded(one, total))
-    elif one.second_level.rate_bps is not None:
-        of = Fraction(one.second_level.base * one.second_level.rate_bps, BPS)
-        yield from _differs("the recruiter's exact commission", Fraction(one.exact), of)
+    else:
+        yield from _second_level(one, one.second_level)
     exact, rounding = Fraction(one.rounding.exact), one.rounding
     yield from _differs("the exact share", exact, Fraction(one.exact) * _share(one))
     yield from _differs("what rounding added", Fraction(rounding.added), rounding.rounded - exact)
     if rounding.method == "half_up":
-        yield from _differs("the rounded commission", rounding.rounded, _rounded(exact))
-    elif abs(rounding.rounded - exact) >= 1:
-        yield f"{exact} was rounded to {rounding.rounded}"
+        yield from _differs("the rounded commission", rounding.rounded, half_up(exact))
+    else:
+        gets = rounding.reason in ("larger", "earlier_touch")
+        yield from _differs("what remains of the share", Fraction(rounding.remainder), exact - int(exact))
+        yield from _differs("the rounded share", rounding.rounded, int(exact) + gets)
+        if rounding.left is not None:
+            yield from _differs("why the share was rounded so", rounding.reason, _reason(one.affiliate_id, rounding))
 
 
-def _rounded(exact: Fraction) -> int:
-    return round_half_up(exact.numerator, exact.denominator)
+def _reason(affiliate_id: str, rounding: Rounding) -> str:
+    order = [(Fraction(other.remainder), other.affiliate_id) for other in rounding.remainders]
+    left, own = rounding.left or 0, Fraction(rounding.remainder)
+    if not own or not left:
+        return "none_left" if own else "whole"
+    # ties count where they are at the edge between those who get a unit and those who do not
+    is_tie = left < len(order) and order[left - 1][0] == order[left][0] == own
+    if affiliate_id in {who for _, who in order[:left]}:
+        return "earlier_touch" if is_tie else "larger"
+    return "later_touch" if is_tie else "smaller"
+
+
+def _second_level(one: ExplainedCommission, part: RecruitersPart) -> Iterator[str]:
+    exact = Fraction(one.exact)
+    if part.rate_bps is not None:
+        yield from _differs("the recruiter's exact commission", exact, Fraction(part.base * part.rate_bps, BPS))
+    if part.recruited:
+        yield from _differs("what it is a part of", part.base, sum(each.base for each in part.recruited))
+        of = sum((Fraction(each.base * each.rate_bps, BPS) for each in part.recruited), Fraction(0))
+        yield from _differs("the recruiter's exact commission", exact, of)
 
 
 def _of_shares(explanation: Explanation) -> Iterator[str]:
@@ -128,9 +160,17 @@ def _of_shares(explanation: Explanation) -> Iterator[str]:
     if not shares or explanation.journey is None:  # an affiliate's view has its own alone
         return
     yield from _differs("the sum of the shares", sum(map(_share, shares)), 1)
-    exact = sum((Fraction(one.rounding.exact) for one in shares if one.rounding), Fraction(0))
-    rounded = sum(one.rounding.rounded for one in shares if one.rounding)
-    yield from _differs("the sum of the rounded shares", rounded, _rounded(exact))
+    roundings = [one.rounding for one in shares if one.rounding]
+    exact = sum((Fraction(one.exact) for one in roundings), Fraction(0))
+    yield from _differs("the sum of the rounded shares", sum(one.rounded for one in roundings), half_up(exact))
+    left = half_up(exact) - sum(int(Fraction(one.exact)) for one in roundings)
+    own = {one.affiliate_id: one.rounding.remainder for one in shares if one.rounding}
+    order = sorted(own, key=lambda who: -Fraction(own[who]))
+    for one in roundings:
+        yield from _differs("the sum of the exact shares", Fraction(one.together or "0"), exact)
+        yield from _differs("what is left beyond the shares rounded down", one.left, left)
+        told = [(other.affiliate_id, other.remainder) for other in one.remainders]
+        yield from _differs("the order of the remainders", told, [(who, own[who]) for who in order])
     if explanation.sale is not None:
         credited = sum(one.credit.credited_amount for one in shares if one.credit)
         yield from _differs("what all are credited with", credited, explanation.sale.amount)
@@ -139,22 +179,26 @@ def _of_shares(explanation: Explanation) -> Iterator[str]:
 # --- from there to what stands ---------------------------------------------------------------------------------
 
 
+def _part(amount: int, given: int, asked: int) -> int:
+    return round_half_up(amount * given, asked) if given else 0
+
+
 def _capped(one: ExplainedCommission) -> Iterator[str]:
     """Caps take away from the rounded commission, one behind the other."""
     assert one.rounding is not None
-    amount = one.rounding.rounded
+    amount, clicks = one.rounding.rounded, one.clicks.count if one.clicks is not None else 0
     for cap in one.caps:
-        fits = cap.asked <= cap.room
-        clamped = cap.room if cap.over == "clamp" else 0
-        if cap.over:
-            yield from _differs(f"what cap {cap.cap} gave", cap.given, cap.asked if fits else clamped)
-        if cap.by == "commission":
-            yield from _differs(f"what was asked of cap {cap.cap}", cap.asked, amount)
-            amount = cap.given
-        elif not cap.given:
-            amount = 0
-        elif cap.given < cap.asked:
-            amount = round_half_up(amount * cap.given, cap.asked)
+        expected = amount if cap.by == "commission" else 1
+        if cap.by == "clicks":
+            expected = clicks
+            clicks = cap.given
+        asked = expected if cap.asked is None else cap.asked
+        yield from _differs(f"what was asked of cap {cap.cap}", asked, expected)
+        yield from _differs(f"whether cap {cap.cap} was kept", cap.fits, cap.given == asked)
+        if cap.over and cap.room is not None:
+            clamped = cap.room if cap.over == "clamp" else 0
+            yield from _differs(f"what cap {cap.cap} gave", cap.given, asked if asked <= cap.room else clamped)
+        amount = cap.given if cap.by == "commission" else _part(amount, cap.given, asked)
     yield from _differs("what accrued", one.accrued, 0 if one.unpaid else amount)
 
 
@@ -164,6 +208,7 @@ def _changes(one: ExplainedCommission, explanation: Explanation) -> Iterator[str
         return
     sale = explanation.sale.amount if explanation.sale is not None else 0
     outstanding, given_back, steps = one.accrued, 0, {r.rule: r.tier.step for r in one.rules if r.tier is not None}
+    commission = one.accrued
     for change in one.changes:
         outstanding += change.amount
         yield from _differs(f"what stands after it was {change.what}", change.outstanding, outstanding)
@@ -171,10 +216,13 @@ def _changes(one: ExplainedCommission, explanation: Explanation) -> Iterator[str
         if change.amount and change.what in ("repriced", "reversed"):
             back = _taken_back(change.commission, given_back, sale, change.what)
             yield from _differs("what stands of it", change.outstanding, change.commission - back)
-        if change.what == "repriced" and change.step is not None:
-            steps[change.rule] = change.step
-            if not change.cap and (again := _repriced(one, steps)) is not None:
-                yield from _differs("what it was repriced to", change.commission, again)
+        if change.what == "repriced":
+            yield from _differs("what it was before it was repriced", change.was, commission)
+            if change.step is not None:
+                steps[change.rule] = change.step
+            if change.repricing is not None:
+                yield from _repriced(one, change, change.repricing, steps)
+        commission = change.commission
     yield from _differs("what stands in the end", one.outstanding, outstanding)
     yield from _differs("the commission in the end", one.commission, one.changes[-1].commission)
 
@@ -186,14 +234,35 @@ def _taken_back(commission: int, given_back: int, sale: int, what: str) -> int:
     return commission if given_back == sale else round_half_up(commission * given_back, sale)
 
 
-def _repriced(one: ExplainedCommission, steps: dict[str, int]) -> int | None:
-    """A commission by other steps of its tables, rounded by itself; None where a table is not known."""
+def _repriced(one: ExplainedCommission, change: Change, summed: Repricing, steps: dict[str, int]) -> Iterator[str]:
+    """A commission by other steps of its tables, rounded by itself, as far as a cap let it."""
     factor, total = factor_of(one.rate), Fraction(0)
-    for rule in one.rules:
-        if rule.tier is None or rule.tier.method == "marginal":
-            total += Fraction(rule.exact)
-        elif not rule.tier.steps:
-            return None
-        else:
-            total += _by_step(rule.tier.steps[steps[rule.rule]], rule, factor)
-    return _rounded(_bounded(one, total) * _share(one))
+    for rule, said in zip(one.rules, summed.rules, strict=True):
+        earned, step = Fraction(rule.exact), None
+        if rule.tier is not None and rule.tier.steps and rule.tier.method == "whole":
+            step = steps[rule.rule]
+            earned = _by_step(rule.tier.steps[step], rule, factor)
+        what = f"what rule {rule.rule!r} earns then"
+        yield from _differs(what, (said.rule, said.step, Fraction(said.exact)), (rule.rule, step, earned))
+        total += earned
+    exact = _bounded(one, total)
+    yield from _differs("the bound that holds then", bool(summed.bound), exact != total)
+    yield from _differs("the exact commission then", Fraction(summed.exact), exact)
+    yield from _differs("the exact share then", Fraction(summed.share_exact), exact * _share(one))
+    yield from _differs("the rounded commission then", summed.rounded, half_up(exact * _share(one)))
+    yield from _topped_up(change, summed.rounded, summed.limit)
+
+
+def _topped_up(change: Change, rounded: int, limit: TopUpCap | None) -> Iterator[str]:
+    yield from _differs("the cap of the top-up", limit.cap if limit is not None else "", change.cap)
+    was = change.was or 0
+    if limit is None:
+        yield from _differs("what it was repriced to", change.commission, rounded)
+        return
+    yield from _differs("what the top-up asked for", limit.asked, rounded - was)
+    if limit.over == "unpaid":
+        yield from _differs("what it was repriced to", change.commission, was)
+    elif limit.room is not None:
+        yield from _differs("what it was repriced to", change.commission, was + limit.room)
+    if not was <= change.commission < rounded:
+        yield f"cap {limit.cap} made {change.commission} of {rounded}, where it was {was}"

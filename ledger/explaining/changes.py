@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from ledger.domain.conversion import (
 from ledger.domain.conversion_state import Commission
 from ledger.domain.event import Event
 from ledger.explaining.data import Change
+from ledger.explaining.repricing import PricedBy, repricing_of
 
 _DECISIONS = {
     ConversionHeld: "held",
@@ -28,11 +29,14 @@ _DECISIONS = {
 
 
 class _Running:
-    """A commission as it was after each of its events."""
+    """A commission as it was after each of its events. steps: that its tables pay by, by rule."""
 
-    def __init__(self) -> None:
+    def __init__(self, priced_by: PricedBy | None) -> None:
         self.commission = self.outstanding = self.reversed_amount = 0
         self.last_reversal_id = ""
+        self.priced_by = priced_by
+        rules = priced_by.priced.rules if priced_by is not None else ()
+        self.steps: Mapping[str, int] = {rule.rule: rule.tier.step for rule in rules if rule.tier is not None}
 
     def change(self, what: str, effective_at: datetime, amount: int, **more: Any) -> Change:
         """The next change."""
@@ -47,9 +51,10 @@ class _Running:
         )
 
 
-def changes_of(one: Commission, events: Sequence[Event]) -> list[Change]:
-    """What the events of a conversion did to one of its commissions, oldest first."""
-    running, found = _Running(), []
+def changes_of(one: Commission, events: Sequence[Event], priced_by: PricedBy | None) -> list[Change]:
+    """What the events of a conversion did to one of its commissions, oldest first. priced_by: without it top-ups are
+    told without their sum."""
+    running, found = _Running(priced_by), []
     for event in events:
         if isinstance(event, ConversionReversed) and event.reversal_id != running.last_reversal_id:
             # each commission has such an event: the sale is reversed once
@@ -68,7 +73,9 @@ def changes_of(one: Commission, events: Sequence[Event]) -> list[Change]:
 def _change(event: Event, running: _Running) -> Change | None:
     match event:
         case CommissionRepriced():
-            running.commission = event.commission
+            was, running.commission = running.commission, event.commission
+            if event.step is not None:
+                running.steps = {**running.steps, event.rule: event.step}
             return running.change(
                 "repriced",
                 event.effective_at,
@@ -80,6 +87,8 @@ def _change(event: Event, running: _Running) -> Change | None:
                 counted=event.counted if event.counter else None,
                 simulation_id=event.simulation_id,
                 cap=event.cap,
+                was=was,
+                repricing=repricing_of(event, was, running.steps, running.priced_by),
             )
         case ConversionReversed():
             return running.change(

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 from msgspec.structs import asdict, replace
 
 from ledger import plan_words
-from ledger.domain import rates
 from ledger.domain.conversion import RESERVED_PREFIX, CommissionAccrued, WeighedTouch
 from ledger.domain.conversion_state import Commission, ConversionState
 from ledger.domain.event import Event
-from ledger.domain.evidence import FrozenRate, PricedRule, Pricing, TierReading
-from ledger.domain.money import BPS, round_half_up
+from ledger.domain.evidence import PricedRule, Pricing, TierReading
+from ledger.domain.money import BPS
 from ledger.domain.offer import OfferState, Terms
-from ledger.domain.plan import Effective, Tiers
+from ledger.domain.plan import Cap, Effective, Tiers
 from ledger.explaining.changes import changes_of
 from ledger.explaining.data import (
     Credit,
@@ -30,10 +29,12 @@ from ledger.explaining.data import (
     PaidClicks,
     PaidPart,
     ReachedGoal,
-    RecruitersPart,
-    Rounding,
     UsedTerms,
 )
+from ledger.explaining.figures import factor_of, share_of
+from ledger.explaining.recruiting import Recruiters, part_of
+from ledger.explaining.repricing import PricedBy
+from ledger.explaining.rounding import rounding_of
 
 GOAL_RULE = "goal:"  # begins the name of the rule of a goal's bonus
 _BONUS = re.compile(r"(.+)-[0-9a-f]{16}(-\d+)?")
@@ -48,13 +49,19 @@ class _Basis(NamedTuple):
     pricing: Pricing
     terms: Terms | None
     effective: Effective | None
+    recruiters: Recruiters | None
 
 
 def explained(
-    one: Commission, state: ConversionState, offer: OfferState | None, events: Sequence[Event]
+    one: Commission,
+    state: ConversionState,
+    offer: OfferState | None,
+    events: Sequence[Event],
+    recruiters: Recruiters | None,
 ) -> ExplainedCommission:
     """One commission of a conversion. events: the conversion's, in order; without them nothing is told of its
-    changes but what they come to."""
+    changes but what they come to. recruiters: of those who are credited."""
+    basis = _basis(state, one, one.accrued, offer, recruiters) if one.accrued is not None else None
     common = ExplainedCommission(
         affiliate_id=one.affiliate_id,
         level=one.level,
@@ -66,14 +73,18 @@ def explained(
         taken_back=one.commission - one.outstanding,
         outstanding=one.outstanding,
         matures_at=one.matures_at,
-        changes=changes_of(one, events),
+        changes=changes_of(one, events, _priced_by(basis)),
     )
-    if one.accrued is None:
-        return common
-    return replace(common, **_of_accrual(_basis(state, one, one.accrued, offer)))
+    return common if basis is None else replace(common, **_of_accrual(basis))
 
 
-def _basis(state: ConversionState, one: Commission, accrued: CommissionAccrued, offer: OfferState | None) -> _Basis:
+def _basis(
+    state: ConversionState,
+    one: Commission,
+    accrued: CommissionAccrued,
+    offer: OfferState | None,
+    recruiters: Recruiters | None,
+) -> _Basis:
     terms = offer.version(accrued.terms_version) if offer is not None else None
     pricing = accrued.pricing
     effective = None
@@ -81,7 +92,18 @@ def _basis(state: ConversionState, one: Commission, accrued: CommissionAccrued, 
         pricing = _of_simple_terms(accrued)
     elif terms is not None and terms.plan is not None:
         effective = terms.plan.by_override(pricing.override)
-    return _Basis(state, one, accrued, pricing, terms, effective)
+    return _Basis(state, one, accrued, pricing, terms, effective, recruiters)
+
+
+def _caps_of(basis: _Basis) -> dict[str, Cap]:
+    plan = basis.terms.plan if basis.terms is not None else None
+    return {cap.id: cap for cap in plan.plan.caps} if plan is not None else {}
+
+
+def _priced_by(basis: _Basis | None) -> PricedBy | None:
+    if basis is None or basis.effective is None:
+        return None
+    return PricedBy(basis.pricing, basis.effective, _caps_of(basis))
 
 
 def _of_simple_terms(accrued: CommissionAccrued) -> Pricing:
@@ -105,22 +127,17 @@ def _of_accrual(basis: _Basis) -> dict[str, Any]:
         "first_order_id": pricing.first_order_id,
         "rules": [_rule(rule, basis) for rule in pricing.rules],
         "bound": pricing.bound,
-        "rounding": _rounding(basis),
+        "rounding": rounding_of(pricing, accrued.affiliate_id, basis.state),
         "caps": list(_caps(basis)),
         "unpaid": pricing.unpaid,
         "held": accrued.held,
-        "second_level": _second_level(basis),
+        "second_level": part_of(pricing, accrued.affiliate_id, basis.state, basis.terms, basis.recruiters),
         "goal": _goal(basis),
         "clicks": _clicks(basis),
     }
 
 
 # --- who is credited -------------------------------------------------------------------------------------------
-
-
-def share_of(pricing: Pricing | None) -> Fraction:
-    """An affiliate's part of the credit."""
-    return Fraction(1) if pricing is None or pricing.weight is None else Fraction(*pricing.weight)
 
 
 def explained_touches(weighed: Iterable[WeighedTouch]) -> list[ExplainedTouch]:
@@ -198,11 +215,6 @@ def _terms(basis: _Basis) -> UsedTerms:
     )
 
 
-def factor_of(rate: FrozenRate | None) -> Fraction:
-    """From minor units of the sale's currency to those of the commission's."""
-    return Fraction(1) if rate is None else Fraction(*rates.factor(rate.rate, rate.base, rate.quote))
-
-
 def _rule(rule: PricedRule, basis: _Basis) -> ExplainedRule:
     said = next((one for one in basis.effective.rules if one.id == rule.rule), None) if basis.effective else None
     quantity = rule.quantity
@@ -257,56 +269,14 @@ def _tier(rule: PricedRule, reading: TierReading, tiers: Tiers | None, basis: _B
 
 
 def _caps(basis: _Basis) -> Iterable[ExplainedCap]:
-    plan = basis.terms.plan if basis.terms is not None else None
-    limits = {cap.id: cap for cap in plan.plan.caps} if plan is not None else {}
+    limits = _caps_of(basis)
     for one in basis.pricing.caps:
         cap = limits.get(one.cap)
-        found = ExplainedCap(**asdict(one))
+        found = ExplainedCap(**asdict(one), fits=one.given == one.asked)
         yield found if cap is None else replace(found, limit=cap.limit, over=cap.over)
 
 
-# --- rounding ----------------------------------------------------------------------------------------------
-
-
-def _rounding(basis: _Basis) -> Rounding:
-    exact = Fraction(basis.pricing.exact) * share_of(basis.pricing)
-    if basis.pricing.weight is None:
-        method, rounded = "half_up", round_half_up(exact.numerator, exact.denominator)
-    else:
-        method, rounded = "largest_remainder", shares_rounded(basis.state)[basis.accrued.affiliate_id]
-    return Rounding(method=method, exact=str(exact), rounded=rounded, added=str(rounded - exact))
-
-
-def shares_rounded(state: ConversionState) -> dict[str, int]:
-    """What each who shares a sale gets: the exact sum rounded half up once, split by largest remainder."""
-    exact = {
-        one.affiliate_id: Fraction(one.accrued.pricing.exact) * share_of(one.accrued.pricing)
-        for one in state.commissions.values()
-        if one.level == 1 and one.accrued is not None and one.accrued.pricing is not None
-    }
-    total = sum(exact.values(), Fraction(0))
-    amounts = {who: int(one) for who, one in exact.items()}
-    left = round_half_up(total.numerator, total.denominator) - sum(amounts.values())
-    # sorted() is stable: of equal remainders the first of those who are credited
-    for who in sorted(exact, key=lambda who: amounts[who] - exact[who])[:left]:
-        amounts[who] += 1
-    return amounts
-
-
 # --- what is not a plain sale ------------------------------------------------------------------------------
-
-
-def _second_level(basis: _Basis) -> RecruitersPart | None:
-    priced = basis.pricing
-    if priced.second_level_of is None:
-        return None
-    of = set()
-    for one in basis.state.commissions.values():
-        plan = basis.terms.plan if basis.terms is not None else None
-        if plan is not None and one.level == 1 and one.accrued is not None and one.accrued.pricing is not None:
-            said = plan.by_override(one.accrued.pricing.override).second_level
-            of |= {said.of} if said is not None else set()
-    return RecruitersPart(of=of.pop() if len(of) == 1 else "", base=priced.second_level_of, rate_bps=priced.rate_bps)
 
 
 def _goal(basis: _Basis) -> ReachedGoal | None:

@@ -136,26 +136,45 @@ class ExplainedRule(_Part, frozen=True):
     tier: ExplainedTier | None = None
 
 
+class Remainder(_Part, frozen=True):
+    """What is beyond whole minor units in an affiliate's share: a fraction of one."""
+
+    affiliate_id: str
+    remainder: str
+
+
 class Rounding(_Part, frozen=True):
     """How the exact commission became whole minor units. method: half_up, or largest_remainder where shares of a sale
-    are rounded together; added: rounded less exact, a fraction."""
+    are rounded together; added: rounded less exact, a fraction.
+
+    Of shares: remainder: what is beyond whole minor units; together: the sum of all shares; left: how many minor units
+    that is, rounded half up, beyond all shares rounded down; they go, one each, to the first of remainders. reason:
+    larger or earlier_touch (it got one), smaller, later_touch or none_left (it got none), or whole (it has no
+    remainder). Affiliates see neither together, left nor remainders."""
 
     method: str
     exact: str
     rounded: int
     added: str
+    remainder: str = "0"
+    reason: str = ""
+    together: str | None = None
+    left: int | None = None
+    remainders: list[Remainder] = []
 
 
 class ExplainedCap(_Part, frozen=True):
     """A cap that was asked, in units of what it is by (conversions, clicks, or minor units of commission). room: what
-    was left of it; asked, given: what this conversion wanted and got."""
+    was left of it; asked, given: what this conversion wanted and got; fits: whether it got all of that. Affiliates do
+    not see room and asked of a cap for the whole offer where others earn by the same sale: it would say how much."""
 
     cap: str
     by: str
     counter: str
-    room: int
-    asked: int
     given: int
+    fits: bool
+    room: int | None = None
+    asked: int | None = None
     limit: int | None = None
     over: str = ""
 
@@ -170,13 +189,24 @@ class ReachedGoal(_Part, frozen=True):
     counted: int | None = None
 
 
+class Recruited(_Part, frozen=True):
+    """Somebody who was recruited and is credited with the sale. of: commission or sale; base: that, minor units."""
+
+    affiliate_id: str
+    of: str
+    base: int
+    rate_bps: int
+
+
 class RecruitersPart(_Part, frozen=True):
     """What a recruiter's commission is a part of. of: commission or sale, '' where it is some of both; base: the sum
-    of those, minor units; rate_bps: null where the recruited are paid for by different rates."""
+    of those, minor units; rate_bps: null where the recruited are paid for by different rates; recruited: whose they
+    are, where that is known; not shown to affiliates."""
 
     of: str
     base: int
     rate_bps: int | None = None
+    recruited: list[Recruited] = []
 
 
 class PaidClicks(_Part, frozen=True):
@@ -192,13 +222,47 @@ class PaidClicks(_Part, frozen=True):
 # --- what became of it ---------------------------------------------------------------------------------------
 
 
+class RepricedRule(_Part, frozen=True):
+    """What a rule earns for the whole sale from then on. step: of its table; null where no step changes that."""
+
+    rule: str
+    exact: str
+    step: int | None = None
+
+
+class TopUpCap(_Part, frozen=True):
+    """The cap that a top-up did not fit into, minor units. asked: how much more it would have been; room: what of it
+    the cap let through; null where the cap is one that refuses what does not fit whole (over: unpaid), and, for
+    affiliates, where others earn by the same sale."""
+
+    cap: str
+    asked: int
+    level: str = ""
+    over: str = ""
+    room: int | None = None
+
+
+class Repricing(_Part, frozen=True):
+    """The sum behind a top-up, or behind what is taken back of one. rules: what each earns for the whole sale; exact:
+    all of them, within the minimum and the maximum (bound: which of them held); share_exact: this affiliate's share of
+    that; rounded: that in whole minor units, which is the commission from then on, or would be but for the limit."""
+
+    rules: list[RepricedRule]
+    exact: str
+    share_exact: str
+    rounded: int
+    bound: str = ""
+    limit: TopUpCap | None = None
+
+
 class Change(_Part, frozen=True):
     """Something that happened to a commission after it accrued. what: repriced, reversed, held, released, approved or
     rejected; amount: what it added to the commission that stands (below zero: took away); commission: accrued for the
     conversion from then on; outstanding: what stands from then on.
 
-    Of repriced: cause (tier_reached, tier_lost, simulation), rule, step, counter, counted, simulation_id, cap. Of
-    reversed: reversal_id, sale_amount (of this reversal), reversed_amount (of all so far)."""
+    Of repriced: was (the commission before), cause (tier_reached, tier_lost, simulation), rule, step, counter, counted,
+    repricing (how it comes to that), simulation_id, cap. Of reversed: reversal_id, sale_amount (of this reversal),
+    reversed_amount (of all so far)."""
 
     what: str
     effective_at: datetime
@@ -212,6 +276,8 @@ class Change(_Part, frozen=True):
     counted: int | None = None
     simulation_id: str = ""
     cap: str = ""
+    was: int | None = None
+    repricing: Repricing | None = None
     reversal_id: str = ""
     sale_amount: int | None = None
     reversed_amount: int | None = None

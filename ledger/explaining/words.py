@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Decimal, localcontext
 from fractions import Fraction
 
-from ledger.domain import money
 from ledger.domain.conversion import Step
+from ledger.explaining.became import became
 from ledger.explaining.data import (
-    Change,
     Credit,
     ExplainedCap,
     ExplainedCommission,
@@ -21,10 +18,20 @@ from ledger.explaining.data import (
     RecruitersPart,
     Rounding,
 )
+from ledger.explaining.figures import half_up
+from ledger.explaining.phrases import (
+    counted,
+    exact_money,
+    instant,
+    listed,
+    period_of,
+    remainder_text,
+    share_text,
+    step_pays,
+)
 from ledger.plan_words import amount as money_text
-from ledger.plan_words import measured, pay, percent
+from ledger.plan_words import measured, percent
 
-_DIGITS_MAX = 8  # decimals of an exact figure; what needs more is told roughly
 _BY_STEP = {
     "click_id": "by the click that the sale names",
     "coupon": "by its coupon",
@@ -42,53 +49,7 @@ _STEP = {
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
-# --- small words -----------------------------------------------------------------------------------------------
-
-
-def instant(at: datetime) -> str:
-    """'2026-11-22 08:00 UTC'; with seconds where there are any."""
-    at = at.astimezone(UTC)
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at.second else f"{at:%Y-%m-%d %H:%M} UTC"
-
-
-def exact_money(exact: Fraction, currency: str) -> str:
-    """A fraction of minor units: '12.395 EUR', 'about 12.3333 EUR'."""
-    places = money.EXPONENTS.get(currency, 2)
-    major = exact / 10**places
-    digits, scaled = 0, major
-    while scaled.denominator != 1 and digits < _DIGITS_MAX:
-        digits, scaled = digits + 1, scaled * 10
-    if scaled.denominator == 1:
-        return f"{_decimal(scaled.numerator, digits, max(digits, places))} {currency}"
-    digits = places + 2
-    rough = money.round_half_up(major.numerator * 10**digits, major.denominator)
-    return f"about {_decimal(rough, digits, digits)} {currency}"
-
-
-def _decimal(scaled: int, digits: int, shown: int) -> str:
-    with localcontext() as context:
-        context.prec = 60  # any amount that there can be
-        return f"{Decimal(scaled).scaleb(-digits):.{shown}f}"
-
-
-def share_text(share: Fraction) -> str:
-    """'30 %', 'about 33.33 %'."""
-    percentage = share * 100
-    if (percentage * 100).denominator == 1:
-        return percent(int(percentage * 100))
-    with localcontext() as context:
-        context.prec = 60
-        rough = Decimal(percentage.numerator) / Decimal(percentage.denominator)
-        return f"about {rough.quantize(Decimal('0.01'), ROUND_HALF_UP)} %"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _period(counter: str) -> str:
-    period = counter.partition("/")[2]
-    return "since the beginning" if period == "total" else f"in {period}"
+# --- a sale without a commission ---------------------------------------------------------------------------------
 
 
 def tried(steps: Sequence[Step]) -> str:
@@ -109,13 +70,13 @@ def paragraph(one: ExplainedCommission, sale: ExplainedSale | None, touch_count:
     if one.rounding is not None:
         said += _priced(one, sale)
     said.append(f"It matures on {instant(one.matures_at)}{', but was held from the start' if one.held else ''}.")
-    said += _became(one, sale)
+    said += became(one, sale)
     return " ".join(said)
 
 
 def _opening(one: ExplainedCommission, sale: ExplainedSale | None, touch_count: int | None) -> str:
     earns = f"earns {money_text(one.accrued, one.currency)}"
-    who, terms = one.affiliate_id, one.terms
+    who, terms = f"Affiliate {one.affiliate_id}", one.terms
     by = ""
     if terms is not None:
         override = f" (override {terms.override})" if terms.override else ""
@@ -123,11 +84,13 @@ def _opening(one: ExplainedCommission, sale: ExplainedSale | None, touch_count: 
     if one.goal is not None:
         return f"{who} reached the goal {_goal(one.goal, one.currency)} and {earns}{by}."
     if one.second_level is not None:
-        return f"{who} recruited an affiliate that is credited with this sale and {earns}{by}."
+        return f"{who} recruited {_recruited(one.second_level)} credited with this sale, and {earns}{by}."
     if one.credit is None:
         return f"{who} was credited with nothing when the sale was recorded."
     if one.clicks is not None:
         clicks = measured(one.clicks.count, "clicks", None)
+        if _is_cut(one):
+            return f"{who} is paid for {one.clicks.paid:,} of {clicks} of a bundle and {earns}{by}."
         return f"{who} is credited with a bundle of {clicks} and {earns}{by}."
     whole = f" of {money_text(sale.amount, sale.currency)}" if sale is not None else ""
     share = Fraction(one.credit.share)
@@ -135,11 +98,23 @@ def _opening(one: ExplainedCommission, sale: ExplainedSale | None, touch_count: 
     return f"{who} is credited with {part} {_why(one.credit, touch_count)} and {earns}{by}."
 
 
+def _recruited(part: RecruitersPart) -> str:
+    if not part.recruited:
+        return "an affiliate that is"
+    names = listed([each.affiliate_id for each in part.recruited])
+    return f"{names}, who {'are' if len(part.recruited) > 1 else 'is'}"
+
+
+def _is_cut(one: ExplainedCommission) -> bool:
+    """Whether a cap of clicks let some clicks of a bundle through only, or none."""
+    return one.clicks is not None and any(cap.by == "clicks" and (cap.given < one.clicks.count) for cap in one.caps)
+
+
 def _goal(goal: ReachedGoal, currency: str) -> str:
     if goal.target is None:
         return goal.goal
     stood = f"; the counter stood at {measured(goal.counted, goal.by, currency)}" if goal.counted is not None else ""
-    return f"{goal.goal} ({measured(goal.target, goal.by, currency)} {_period(f'affiliate/{goal.period}')}{stood})"
+    return f"{goal.goal} ({measured(goal.target, goal.by, currency)} {period_of(f'affiliate/{goal.period}')}{stood})"
 
 
 def _why(credit: Credit, touch_count: int | None) -> str:
@@ -156,7 +131,7 @@ def _why(credit: Credit, touch_count: int | None) -> str:
     if touch_count == 1:
         return f"({_named(credit.model)}: by the only {seen})"
     places = [_place(touch.number or 0, touch_count) for touch in touches]
-    return f"({_named(credit.model)}: {_listed(places)} of {touch_count} {plural})"
+    return f"({_named(credit.model)}: {listed(places)} of {touch_count} {plural})"
 
 
 def _named(model: str) -> str:
@@ -189,7 +164,7 @@ def _priced(one: ExplainedCommission, sale: ExplainedSale | None) -> Iterator[st
         )
     assert one.rounding is not None
     yield from _rounded(one, one.rounding)
-    yield from (_cap(cap, one.currency) for cap in one.caps)
+    yield from (_cap(cap, one) for cap in one.caps)
     yield from _unpaid(one)
 
 
@@ -236,28 +211,21 @@ def _rule(rule: ExplainedRule, one: ExplainedCommission, sale: ExplainedSale | N
 
 def _tier(tier: ExplainedTier, rule: ExplainedRule, sold: str, earned: str, currency: str) -> str:
     whose = "the offer's" if tier.counter.startswith("offer/") else "its own"
-    period = _period(tier.counter)
-    before, after = (_counted(value, tier.by, currency) for value in (tier.before, tier.after))
+    period = period_of(tier.counter)
+    before, after = (counted(value, tier.by, currency) for value in (tier.before, tier.after))
     stood = f"which stood at {before} before and {after} with this sale"
     if tier.by == "commission":
         stood = f"which stood at {before} before this sale"
     if tier.parts:
         table = f"marginal tiers on {whose} {tier.by} {period}, {stood}"
         parts = [f"{exact_money(Fraction(part.paid_for), currency)} at {percent(part.rate_bps)}" for part in tier.parts]
-        return f"{table}: {_listed(parts)}, which is {earned}."
+        return f"{table}: {listed(parts)}, which is {earned}."
     table = f"tiers on {whose} {tier.by} {period}, {stood}"
     if not tier.steps:
         return f"{table}: {earned}."
     step = tier.steps[tier.step]
-    at = f"tier {tier.step + 1} (from {_counted(step.from_, tier.by, currency)})"
-    if step.rate_bps is not None:
-        return f"{table}: {at} pays {percent(step.rate_bps)} of {sold}, {earned}."
-    items = f" for {rule.quantity:,}" if step.amount_per_item is not None else ""
-    return f"{table}: {at} pays {pay(step, currency)}{items}, {earned}."
-
-
-def _counted(value: int, by: str, currency: str) -> str:
-    return f"{value:,}" if by == "conversions" else money_text(value, currency)
+    at = f"tier {tier.step + 1} (from {counted(step.from_, tier.by, currency)})"
+    return f"{table}: {at} pays {step_pays(step, rule, sold, currency)}, {earned}."
 
 
 def _rounded(one: ExplainedCommission, rounding: Rounding) -> Iterator[str]:
@@ -269,21 +237,73 @@ def _rounded(one: ExplainedCommission, rounding: Rounding) -> Iterator[str]:
         return
     if rounding.method == "half_up":
         yield f"Rounded half up, that is {result}."
-    else:
-        yield f"The shares are rounded together, once, and split by largest remainder, which makes it {result}."
+        return
+    yield from _handed_out(rounding, one.currency)
+    yield f"{_remainder(one.affiliate_id, rounding, one.currency)}: {result}."
 
 
-def _cap(cap: ExplainedCap, currency: str) -> str:
+def _handed_out(rounding: Rounding, currency: str) -> Iterator[str]:
+    """What rounding shares together leaves to be handed out; without the sum where the reader may not know it."""
+    unit = money_text(1, currency)
+    if rounding.together is None or rounding.left is None:
+        yield f"The shares are rounded together, once; what is left goes to the largest remainders, {unit} each."
+        return
+    together = Fraction(rounding.together)
+    in_all = exact_money(together, currency)
+    if together != half_up(together):
+        in_all += f", rounded half up {money_text(half_up(together), currency)}"
+    yield (
+        f"The shares are rounded together, once: they come to {in_all}; beyond each one rounded down that is"
+        f" {money_text(rounding.left, currency)}"
+        + (f", which goes to the largest remainders, {unit} each." if rounding.left else ".")
+    )
+
+
+def _remainder(affiliate_id: str, rounding: Rounding, currency: str) -> str:
+    """Why a share got a unit of what was left, or why not. The one that decides is the largest remainder that got none,
+    or the smallest that got one."""
+    its = f"Its remainder of {remainder_text(Fraction(rounding.remainder), currency)}"
+    gets = rounding.reason in ("larger", "earlier_touch")
+    if rounding.reason == "none_left":
+        return f"{its} is dropped, as nothing is left to go round"
+    left, order = rounding.left, rounding.remainders
+    other = order[left if gets else left - 1 :][:1] if left is not None and order else []
+    named = ""
+    if other:
+        named = f" ({other[0].affiliate_id}: {remainder_text(Fraction(other[0].remainder), currency)})"
+    match rounding.reason:
+        case "larger" if order and not other:
+            why = "gets one of these, as everybody does"
+        case "larger":
+            why = f"is larger than any that gets none{named}, so it gets one of these"
+        case "earlier_touch":
+            why = f"is as large as another's{named}, but its first touch came earlier, so it gets one of these"
+        case "later_touch":
+            why = f"is as large as another's{named}, whose first touch came earlier, so it gets none"
+        case _:
+            why = f"is smaller than any that gets one{named}, so it gets none"
+    return f"{its} {why}"
+
+
+def _cap(cap: ExplainedCap, one: ExplainedCommission) -> str:
     def units(value: int) -> str:
-        return measured(value, cap.by, None) if cap.by != "commission" else money_text(value, currency)
+        return measured(value, cap.by, None) if cap.by != "commission" else money_text(value, one.currency)
 
-    whose = "all" if cap.counter.startswith("offer/") else "the affiliate"
-    name = f"Cap {cap.cap} for {whose} had room for {units(cap.room)} {_period(cap.counter)}"
-    if cap.given == cap.asked:
-        return f"{name}: it fits."
+    name = f"Cap {cap.cap} for {'all' if cap.counter.startswith('offer/') else 'the affiliate'}"
+    period = period_of(cap.counter)
+    cut = "so it is cut off there"
+    if cap.by == "clicks" and one.clicks is not None:
+        cut = f"so {cap.given:,} of {units(one.clicks.count)} are paid"
+    if cap.room is None or cap.asked is None:
+        if not cap.given:
+            return f"{name} {period}: it does not fit, so nothing is paid."
+        return f"{name} {period}: it {'fits' if cap.fits else f'does not fit whole, {cut}'}."
+    had = f"{name} had room for {units(cap.room)} {period}"
+    if cap.fits:
+        return f"{had}: it fits."
     if cap.given:
-        return f"{name} of the {units(cap.asked)} asked for, so it is cut off there."
-    return f"{name}, less than the {units(cap.asked)} asked for, so nothing is paid."
+        return f"{had} of the {units(cap.asked)} asked for, {cut}."
+    return f"{had}, less than the {units(cap.asked)} asked for, so nothing is paid."
 
 
 def _unpaid(one: ExplainedCommission) -> Iterator[str]:
@@ -293,49 +313,3 @@ def _unpaid(one: ExplainedCommission) -> Iterator[str]:
         yield "The plan pays no more for later sales of this customer, so nothing is paid."
     elif one.unpaid and all(cap.given for cap in one.caps):
         yield f"Cap {one.unpaid.removeprefix('cap:')} lets this conversion through no more, so nothing is paid."
-
-
-# --- what became of it -----------------------------------------------------------------------------------------
-
-
-def _became(one: ExplainedCommission, sale: ExplainedSale | None) -> Iterator[str]:
-    for change in one.changes:
-        on, moved = f"On {instant(change.effective_at)}", money_text(abs(change.amount), one.currency)
-        match change.what:
-            case "held":
-                yield f"{on} it was held back."
-            case "released":
-                yield f"{on} it was let go."
-            case "approved":
-                yield f"{on} it {'was approved by hand' if change.by_hand else 'matured'}: it may be paid."
-            case "rejected":
-                yield f"{on} it was rejected: {moved} is not owed after all."
-            case "reversed":
-                back = change.sale_amount or 0
-                if back and sale is not None:
-                    yield f"{on} {money_text(back, sale.currency)} of the sale was given back: {moved} is taken back."
-                else:
-                    yield f"{on} it was reversed: {moved} is taken back."
-            case "repriced":
-                total = money_text(change.commission, one.currency)
-                more = f"{moved} {'more' if change.amount >= 0 else 'less'}"
-                cut = f" as far as cap {change.cap} let it" if change.cap else ""
-                yield f"{on} {_cause(one, change)}: the commission is {total} from then on{cut}, {more}."
-    if not one.changes and one.commission != one.accrued:
-        yield f"It was repriced to {money_text(one.commission, one.currency)} since."
-    if not one.changes and one.taken_back:
-        yield f"{money_text(one.taken_back, one.currency)} of it was taken back."
-    if one.outstanding != one.accrued or any(change.amount for change in one.changes):
-        yield f"{money_text(one.outstanding, one.currency)} stands."
-
-
-def _cause(one: ExplainedCommission, change: Change) -> str:
-    if change.cause == "simulation":
-        return f"simulation {change.simulation_id} was applied"
-    tier = next((rule.tier for rule in one.rules if rule.rule == change.rule), None)
-    number = f"tier {(change.step or 0) + 1} of rule {change.rule}"
-    what = "was reached" if change.cause == "tier_reached" else "is what is left"
-    if tier is None or change.counted is None:
-        return f"{number} {what}"
-    stood = f"{tier.by} {_period(change.counter)} stood at {_counted(change.counted, tier.by, one.currency)}"
-    return f"{number} {what}, as {stood}"

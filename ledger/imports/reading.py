@@ -22,6 +22,7 @@ import msgspec
 from ledger.domain import money
 from ledger.domain.conversion import QUANTITY_MAX
 from ledger.domain.errors import InvalidInput
+from ledger.domain.event import check_not_ahead
 from ledger.domain.ids import AMOUNT_MAX, check_external_id, check_pseudonym, check_slug
 from ledger.imports.errors import ImportRefused
 from ledger.imports.mapping import Mapping
@@ -78,12 +79,13 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise ImportRefused(f"{path}: {problem.strerror or problem}") from None
 
 
-def read_lines(path: Path, mapping: Mapping, currency: str) -> Iterator[Line]:
-    """Every line of an export, in order. currency: ISO 4217, in whose major units prices are.
+def read_lines(path: Path, mapping: Mapping, currency: str, now: datetime | None = None) -> Iterator[Line]:
+    """Every line of an export, in order. currency: ISO 4217, in whose major units prices are; now: what is more than a
+    day later is refused.
 
     Raises ImportRefused naming file, line (the heading's is 1) and column, with what would be right.
     """
-    reader = _Reader(path, mapping, currency)
+    reader = _Reader(path, mapping, currency, now)
     with _opened(path) as stream:
         encoding = mapping.file.encoding.lower().replace("_", "-")
         text = io.TextIOWrapper(
@@ -98,8 +100,8 @@ def read_lines(path: Path, mapping: Mapping, currency: str) -> Iterator[Line]:
 class _Reader:
     """Turns rows of text into Lines; repeated texts (dates, prices, names) are understood once."""
 
-    def __init__(self, path: Path, mapping: Mapping, currency: str) -> None:
-        self._path, self._mapping = path, mapping
+    def __init__(self, path: Path, mapping: Mapping, currency: str, now: datetime | None) -> None:
+        self._path, self._mapping, self._now = path, mapping, now
         self._places = money.exponent("currency", currency)
         self._zone = ZoneInfo(mapping.file.zone)
         self._line_no = 1
@@ -231,9 +233,14 @@ class _Reader:
         form, column = self._mapping.file.date_format, self._mapping.columns.occurred_at
         try:
             found = datetime.strptime(text.strip(), form)  # noqa: DTZ007 - the zone comes next
-            return (found if found.tzinfo else found.replace(tzinfo=self._zone)).astimezone(UTC)
+            instant = (found if found.tzinfo else found.replace(tzinfo=self._zone)).astimezone(UTC)
         except (ValueError, OverflowError):
             self._refuse(f"{text!r} is no date of the form {form}", column)
+        try:
+            check_not_ahead(column, instant, self._now or instant)
+        except InvalidInput as problem:
+            self._refuse(f"{problem.message.partition(': ')[2]}, as {text!r} is", column)
+        return instant
 
     def _parse_affiliate(self, text: str) -> str:
         column = self._mapping.columns.affiliate_id or "affiliate_id"

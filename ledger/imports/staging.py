@@ -65,7 +65,7 @@ def stage(
         cur.execute(QUERIES["select_unfinished"], file.params)
         if cur.fetchone() is not None:
             return False
-        copy_lines(cur, file, path, mapping, progress)
+        copy_lines(cur, file, path, mapping, progress, now)
         cur.execute(QUERIES["insert_invoices"], file.params)
         _check(cur, file, path)
         _match(conn, cur, file, progress)
@@ -83,8 +83,10 @@ def stage(
     return True
 
 
-def copy_lines(cur: Rows, file: ImportFile, path: Path, mapping: Mapping, progress: Progress) -> None:
-    """Bring a file's lines in. Raises ImportRefused."""
+def copy_lines(
+    cur: Rows, file: ImportFile, path: Path, mapping: Mapping, progress: Progress, now: datetime | None = None
+) -> None:
+    """Bring a file's lines in. now: see read_lines. Raises ImportRefused."""
     columns = (
         "program_id, import_id, line_no, invoice, kind, sku, customer_id, quantity, price, amount, occurred_at,"
         " affiliate_id, fact"
@@ -92,7 +94,7 @@ def copy_lines(cur: Rows, file: ImportFile, path: Path, mapping: Mapping, progre
     ids = (str(file.program_id), str(file.import_id))
     instants: dict[datetime, str] = {}
     with cur.copy(f"COPY import_lines ({columns}) FROM STDIN") as copy:
-        for count, line in enumerate(read_lines(path, mapping, file.currency), 1):
+        for count, line in enumerate(read_lines(path, mapping, file.currency, now), 1):
             at = instants.get(line.occurred_at)
             if at is None:
                 if len(instants) > 10_000:

@@ -39,6 +39,16 @@ def load(cur: Rows, program_id: UUID, keys: Collection[CounterKey]) -> Counted:
     return found
 
 
+def of_affiliates(cur: Rows, program_id: UUID, offer_id: str, periods: Collection[str]) -> Counted:
+    """What some periods of an offer count of each affiliate that has begun."""
+    cur.execute(
+        f"SELECT offer_id, affiliate_id, period, currency, {', '.join(FIGURES)} FROM plan_counters"  # noqa: S608
+        " WHERE program_id = %s AND offer_id = %s AND affiliate_id <> '' AND period = ANY(%s)",
+        (program_id, offer_id, list(periods)),
+    )
+    return {CounterKey(*row[:4]): Counter(*row[4:]) for row in cur}
+
+
 def store(cur: Rows, program_id: UUID, counted: Counted) -> None:
     """Add what some events counted. One parameter for all of it: a value each costs more than all the rest."""
     if not counted:

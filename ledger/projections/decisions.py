@@ -86,6 +86,19 @@ def of_records(cur: Rows, program_id: UUID, keys: Sequence[str]) -> dict[str, li
     return {key: found.get(id_, []) for id_, key in ids.items()}
 
 
+def published(cur: Rows, program_id: UUID, offers: Sequence[str]) -> dict[str, dict[int, tuple[str, datetime]]]:
+    """Stream key of an offer → version of its terms → (by whom, when) it was published: of two people by the second."""
+    ids = {stream_id(program_id, key): key for key in offers}
+    params = {"program_id": program_id, "ids": uuid_array(ids), "topics": [TOPIC_OF[TermsPublished]]}
+    found: dict[str, dict[int, tuple[str, datetime]]] = {key: {} for key in offers}
+    cur.execute(QUERIES["select_steps"], params)
+    for originator_id, topic, state, _, recorded_at, actor in cur:
+        body = codec.decode_state(topic, state)
+        assert isinstance(body, TermsPublished)
+        found[ids[originator_id]][body.terms_version] = (actor, recorded_at)
+    return found
+
+
 def who(trails: Sequence[Trail], version: int | None = None) -> dict[str, Any]:
     """proposed_by, decided_by and decided_at of a record (of a version of it), null where nobody did."""
     trail = next((one for one in reversed(trails) if one.version == version), None)

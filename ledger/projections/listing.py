@@ -64,6 +64,7 @@ _DESCRIBE: dict[str, Any] = {
     "key": lambda s: ("revoked" if s.revoked else "issued", s.issued.role, s.issued.affiliate_id),
     # whether an approved method waits or is in force is a matter of the instant: PayoutMethodState.status_at
     "payout_method": lambda s: (s.status, s.latest.method if s.latest else "", s.affiliate_id),
+    "rate": lambda s: ("recorded", "", ""),
     "paying_account": lambda s: ("set", "", ""),
     "tax_rules": lambda s: ("proposed" if s.proposed else "published" if s.published else "no_rules", "", ""),
     "tax_profile": lambda s: ("recorded", s.tax_status, s.affiliate_id),

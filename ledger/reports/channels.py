@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from itertools import groupby
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from ledger import sql
+from ledger.domain import money
 from ledger.domain.conversion import RESERVED_PREFIX, ConversionAttributed, WeighedTouch
 from ledger.domain.money import allocate
 from ledger.projections import programs
@@ -195,21 +197,57 @@ def _with_touches(totals: Totals, touched: Touched, currency: str) -> None:
 
 
 def _rows(totals: Totals, touched: Touched) -> list[dict[str, Any]]:
-    """The affiliates' lines by channel and currency, each channel's sum behind them."""
+    """The affiliates' lines by channel and currency, each channel's sum behind them; the highest revenue first."""
     fractions = _fractions(totals)
+    by_channel = _by_channel(totals)
+    leads = _leads(totals.by)
+    channel_leads = _leads(by_channel)
+    places_of: dict[Place, list[Place]] = defaultdict(list)
+    for place in totals.by:
+        places_of[Place(place.channel, "", place.currency)].append(place)
+    touched_by: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for (channel, _), counts in touched.items():
+        touched_by[channel].append(counts)
     found: list[dict[str, Any]] = []
-    order = sorted(totals.by, key=lambda place: (place.channel, place.currency, place.affiliate_id))
-    for (channel, currency), some in groupby(order, key=lambda place: (place.channel, place.currency)):
-        places = list(some)
-        whole = Sums(conversions=totals.channel_conversions.get((channel, currency), 0))
-        for place in places:
-            touches = touched.get((channel, place.affiliate_id), (0, 0))
-            whole.add(totals.by[place])
+    for whole in sorted(by_channel, key=lambda place: (place.currency, -by_channel[place].revenue, place.channel)):
+        for place in sorted(places_of[whole], key=lambda one: (-totals.by[one].revenue, one.affiliate_id)):
+            own = touched.get((place.channel, place.affiliate_id), (0, 0))
+            touches = _Touches(*own, leads[place]) if place in leads else None
             found.append(_line(place, False, totals, touches, totals.by[place], fractions[place]))
-        of_channel = [counts for (name, _), counts in touched.items() if name == channel]
-        touches = sum(clicks for clicks, _ in of_channel), sum(shown for _, shown in of_channel)
-        fraction = sum(fractions[place] for place in places)
-        found.append(_line(Place(channel, "", currency), True, totals, touches, whole, fraction))
+        clicks, shown = (sum(counts[n] for counts in touched_by[whole.channel]) for n in (0, 1))
+        touches = _Touches(clicks, shown, channel_leads[whole]) if whole in channel_leads else None
+        fraction = sum(fractions[place] for place in places_of[whole])
+        found.append(_line(whole, True, totals, touches, by_channel[whole], fraction))
+    return found
+
+
+def _by_channel(totals: Totals) -> dict[Place, Sums]:
+    """Each channel's sums by currency, at a place of nobody."""
+    found: dict[Place, Sums] = {}
+    for place, sums in totals.by.items():
+        conversions = totals.channel_conversions.get((place.channel, place.currency), 0)
+        whole = Place(place.channel, "", place.currency)
+        found.setdefault(whole, Sums(conversions=conversions)).add(sums)
+    return found
+
+
+class _Touches(NamedTuple):
+    """What stands on one line only: of somebody who sells in several currencies clicks and impressions are of none.
+    conversions: of all currencies, which the clicks led to."""
+
+    clicks: int
+    impressions: int
+    conversions: int
+
+
+def _leads(sums_at: Mapping[Place, Sums]) -> dict[Place, int]:
+    """For each channel and affiliate the line with the most conversions (of equals, the most revenue, then the first
+    currency), with the conversions of all its lines."""
+    found: dict[Place, int] = {}
+    order = sorted(sums_at, key=lambda one: (one.channel, one.affiliate_id))
+    for _, some in groupby(order, key=lambda one: (one.channel, one.affiliate_id)):
+        lines = sorted(some, key=lambda one: (-sums_at[one].conversions, -sums_at[one].revenue, one.currency))
+        found[lines[0]] = sum(sums_at[one].conversions for one in lines)
     return found
 
 
@@ -225,23 +263,22 @@ def _fractions(totals: Totals) -> dict[Place, int]:
 
 
 def _line(
-    place: Place, total: bool, totals: Totals, touches: tuple[int, int], sums: Sums, fraction: int
+    place: Place, total: bool, totals: Totals, touches: _Touches | None, sums: Sums, fraction: int
 ) -> dict[str, Any]:
-    clicks, shown = touches
     return {
         "channel": place.channel,
         "affiliate_id": place.affiliate_id,
         "total": total,
         "currency": place.currency,
-        "clicks": clicks,
-        "impressions": shown,
+        "clicks": touches.clicks if touches else None,
+        "impressions": touches.impressions if touches else None,
         "conversions": sums.conversions,
         "credited_conversions": decimal(fraction, 10_000, 4),
         "revenue": sums.revenue,
         "credited_share": decimal(sums.revenue, totals.all_revenue.get(place.currency, 0), 4),
         "cost": sums.cost,
         "roi": "" if sums.mixed else decimal(sums.revenue - sums.cost, sums.cost, 2),
-        "conversion_rate": decimal(sums.conversions, clicks, 4),
+        "conversion_rate": decimal(touches.conversions, touches.clicks, 4) if touches else "",
     }
 
 
@@ -254,18 +291,51 @@ def decimal(numerator: int, denominator: int, places: int) -> str:
     return f"{sign}{scaled // 10**places}.{scaled % 10**places:0{places}}"
 
 
+def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
+    """A line for people: major units and percentages."""
+
+    def amount(name: str) -> str:
+        return f"{Decimal(money.major_units(row[name], row['currency'])):,}"
+
+    def count(name: str) -> str:
+        return "" if row[name] is None else f"{row[name]:,}"
+
+    def percent(name: str, places: int) -> str:
+        return f"{Decimal(row[name]) * 100:,.{places}f} %" if row[name] else ""
+
+    return {
+        "channel": row["channel"] or "(none)",
+        "affiliate": "(all)" if row["total"] else row["affiliate_id"],
+        "currency": row["currency"],
+        "revenue": amount("revenue"),
+        "share of sales": percent("credited_share", 2),
+        "cost": amount("cost"),
+        "return on cost": percent("roi", 0),
+        "conversions": count("conversions"),
+        "credited parts": f"{Decimal(row['credited_conversions']):,}" if row["credited_conversions"] else "",
+        "clicks": count("clicks"),
+        "impressions": count("impressions"),
+        "conversion rate": percent("conversion_rate", 2),
+    }
+
+
 REPORT = Report(
     name="channels",
     rule=(
         "Touches, orders and commissions by what occurred in the time (from, and before until), as the books have"
-        " them now. Touches are clicks and impressions without duplicates; those of a channel and affiliate stand on"
-        " each of their currencies' lines. An order counts once for each channel and affiliate that is credited with"
-        " it, and by its parts in credited_conversions, which sum to the orders. A part's channel is that of the"
-        " journey's touches, by their weights; else the conversion's; else its click's. revenue is what is credited"
-        " of sales less what was reversed, credited_share its part of all sales in the currency; cost is commissions"
-        " less what was taken back, with recruiters' commissions, paid clicks and goals' bonuses, which are no"
-        " conversions. roi is (revenue - cost) / cost; empty where nothing was paid, or where sales were paid in"
-        " another currency than their own. conversion_rate is conversions / clicks. Amounts are minor units."
+        " them now. Touches are clicks and impressions without duplicates. Whoever sells in several currencies has a"
+        " line for each; clicks, impressions and conversion_rate stand on the one with the most conversions (of equals,"
+        " the most revenue). conversion_rate is the conversions of all these lines / clicks. An order counts once for"
+        " each channel and affiliate that is credited with it, and by its parts in credited_conversions, which sum to"
+        " the orders. A part's channel is that of the journey's touches, by their weights; else the conversion's; else"
+        " its click's. revenue is what is credited of sales less what was reversed, credited_share its part of all"
+        " sales in the currency. What was reversed of a sale that several share is split by their parts of it, and an"
+        " affiliate's part of what is left by the weights of its channels, each by largest remainder, so that the"
+        " lines sum to the books to the last minor unit. cost is commissions less what was taken back, with recruiters'"
+        " commissions, paid clicks and goals' bonuses, which are no conversions. roi is (revenue - cost) / cost; empty"
+        " where nothing was paid, or where sales were paid in another currency than their own. A channel's total stands"
+        " behind its affiliates, the channels and affiliates with the highest revenue first. Amounts are minor units in"
+        " JSON and CSV."
     ),
     takes=("period", "from", "until", "offer"),
     columns=(
@@ -273,4 +343,6 @@ REPORT = Report(
         "revenue", "credited_share", "cost", "roi", "conversion_rate",
     ),
     make=_make,
+    in_words=_in_words,
+    money_totals=("revenue", "all_revenue", "cost"),
 )  # fmt: skip

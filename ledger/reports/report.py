@@ -85,7 +85,8 @@ class Made(NamedTuple):
 
 class Report(NamedTuple):
     """A report that can be asked for. rule: how its rows are found; takes: which of period, from, until, days and offer
-    it understands; days_are_a_span: `days` says when it begins, as a period does."""
+    it understands; days_are_a_span: `days` says when it begins, as a period does; in_words: a row for people, by
+    headings; money_totals: control totals in minor units by currency."""
 
     name: str
     rule: str
@@ -93,6 +94,8 @@ class Report(NamedTuple):
     columns: tuple[str, ...]
     make: Callable[[Scope], Made]
     days_are_a_span: bool = False
+    in_words: Callable[[Mapping[str, Any]], dict[str, str]] | None = None
+    money_totals: tuple[str, ...] = ()
 
 
 class CheckpointSeen(Struct):

@@ -14,7 +14,7 @@ from ledger.domain.conversion_state import Commission, ConversionState
 class Kept(Struct):
     """position: of the sale in the log, for a goal's bonus that was never earned of what earned it. was and would: both
     by the conversion's own fold. decided: once history did. exception: why the simulated sale could not be applied.
-    reversals: those that the simulated sale has had."""
+    reversals: those that the simulated sale has had. earlier: whether a simulation that was applied has changed it."""
 
     position: int
     was: ConversionState
@@ -22,6 +22,7 @@ class Kept(Struct):
     decided: bool = False
     exception: str = ""
     reversals: list[str] = []
+    earlier: bool = False
 
 
 def new_state(recorded: ConversionRecorded | None = None) -> ConversionState:
@@ -47,6 +48,7 @@ class _Row(Struct, array_like=True, gc=False):
     decided: bool
     exception: str
     reversals: list[str]
+    earlier: bool
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -60,7 +62,7 @@ def encode(kept: Kept) -> bytes:
     return _encoder.encode(
         _Row(
             kept.position, recorded, was.recorded is not None, would.recorded is not None, _side(was), _side(would),
-            kept.decided, kept.exception, kept.reversals,
+            kept.decided, kept.exception, kept.reversals, kept.earlier,
         )
     )  # fmt: skip
 
@@ -84,6 +86,7 @@ def decode(raw: bytes) -> Kept:
         row.decided,
         row.exception,
         row.reversals,
+        row.earlier,
     )
 
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
@@ -125,7 +126,8 @@ class _Replay:
     """Takes the log's events in order."""
 
     def __init__(self, view: SimulatedView, trial: Trial) -> None:
-        self._view, self._offer_id, self._orders = view, trial.offer_id, view.orders
+        self._view, self._trial, self._orders = view, trial, view.orders
+        self._offer_id = trial.offer_id
         self._rejected: list[ConversionRejected] = []
         self._position = 0
         self._takers: dict[type[Event], Callable[..., None]] = {
@@ -229,11 +231,24 @@ class _Replay:
 
     def _repriced(self, event: CommissionRepriced) -> None:
         one = self._known(event.order_id)
-        if one is not None:
-            conversion_state.fold(one.was, event)
-            if event.cause == "simulation" and not event.commission:
-                # an earlier simulation took the credit away
-                one.was.commissions[event.affiliate_id, event.level].credited_amount = 0
+        if one is None:
+            return
+        conversion_state.fold(one.was, event)
+        sale = one.was.recorded
+        if event.cause == "simulation" and sale is not None:
+            one.earlier = True
+            if not self._trial.decides(sale.occurred_at):
+                self._keep(one, event, sale)
+
+    def _keep(self, one: Kept, event: CommissionRepriced, sale: ConversionRecorded) -> None:
+        """What an applied simulation gave stays given where the trial does not decide."""
+        if one.would.recorded is None:
+            one.would.recorded = sale  # a goal's bonus that only the simulation gave
+        mine = one.would.commissions.get((event.affiliate_id, event.level))
+        if mine is not None and (mine.bucket == "none" or mine.currency != event.currency):
+            return
+        amount = one.would.kept(event.commission) - (mine.outstanding if mine is not None else 0)
+        self._apply([(conversion.key(event.order_id), msgspec.structs.replace(event, amount=amount))])
 
     def _deferred(self, event: ReversalDeferred) -> None:
         one = self._entry(event.order_id)

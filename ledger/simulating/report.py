@@ -15,8 +15,9 @@ from msgspec import Struct
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from ledger.domain import money
 from ledger.domain.conversion import RESERVED_PREFIX
-from ledger.domain.conversion_state import Commission
+from ledger.domain.conversion_state import Commission, ConversionState
 from ledger.domain.simulation import Line, hash_of_lines
 from ledger.simulating.kept import Kept
 from ledger.simulating.reasons import why
@@ -59,10 +60,10 @@ class Figures(Struct):
     reasons: dict[str, list[int]] = {}
 
     def add(self, was: int, would: int, reason: str) -> None:
-        """An order's commission, net."""
+        """An order's commission, net. reason: '' where nothing differs."""
         self.commission_was += was
         self.commission_would += would
-        if was != would:
+        if reason:
             found = self.reasons.get(reason)
             if found is None:
                 found = self.reasons[reason] = [0, 0]
@@ -92,7 +93,7 @@ class Simulated:
 
     def __init__(self, program: str, trial: Trial, found: Replayed, db: sqlite3.Connection) -> None:
         self._db, self._trial = db, trial
-        self._seen = self._decided = self._differing = 0
+        self._seen = self._decided = self._differing = self._over_earlier = 0
         self._nobody = {"was": 0, "would": 0}
         self._exceptions: dict[str, int] = {}
         self._affiliates: dict[tuple[str, str], Figures] = {}
@@ -112,27 +113,35 @@ class Simulated:
         sale = one.was.recorded or one.would.recorded
         if sale is None:
             return
+        if one.earlier and not self._trial.decides(sale.occurred_at):
+            # two people decided it, and this trial does not: whatever counters lead to, it keeps what it has
+            one = msgspec.structs.replace(one, would=one.was, exception="")
         ours = sale.order_id.startswith(f"{RESERVED_PREFIX}goal-")
-        if not ours:
-            self._seen += 1
-            self._decided += one.decided and self._trial.concerns(sale.occurred_at)
-            if one.decided:
-                self._nobody["was"] += not one.was.commissions
-                self._nobody["would"] += not one.would.commissions
-            if one.exception:
-                self._exceptions[one.exception] = self._exceptions.get(one.exception, 0) + 1
-            for commission in one.was.commissions.values():
-                if _is_credit(commission):
-                    self._figures(commission.affiliate_id, commission.currency).conversions_was += 1
-            for commission in one.would.commissions.values():
-                if _is_credit(commission):
-                    self._figures(commission.affiliate_id, commission.currency).conversions_would += 1
-        before = len(self._rows)
-        for (affiliate_id, level, currency), (was, would) in _pairs(one).items():
-            self._compare(one, affiliate_id, level, currency, was, would)
-        self._differing += len(self._rows) > before and not ours
+        concerned = self._trial.concerns(sale.occurred_at)
+        self._seen += not ours
+        if not ours and concerned:
+            self._count(one)
+        differing = [self._compare(one, concerned, *place, *both) for place, both in _pairs(one).items()]
+        if any(differing):
+            self._differing += not ours
+            self._over_earlier += one.earlier
         if len(self._rows) >= _ROWS_AT_ONCE:
             self._store()
+
+    def _count(self, one: Kept) -> None:
+        """A sale that the trial concerns."""
+        if one.decided:
+            self._decided += 1
+            self._nobody["was"] += not _has_credit(one, one.was)
+            self._nobody["would"] += not _has_credit(one, one.would)
+        if one.exception:
+            self._exceptions[one.exception] = self._exceptions.get(one.exception, 0) + 1
+        for commission in one.was.commissions.values():
+            if _is_credit(commission):
+                self._figures(commission.affiliate_id, commission.currency).conversions_was += 1
+        for commission in one.would.commissions.values():
+            if _is_credit(commission):
+                self._figures(commission.affiliate_id, commission.currency).conversions_would += 1
 
     def _figures(self, affiliate_id: str, currency: str) -> Figures:
         found = self._affiliates.get((affiliate_id, currency))
@@ -141,13 +150,16 @@ class Simulated:
         return found
 
     def _compare(
-        self, one: Kept, affiliate_id: str, level: int, currency: str, was: Commission | None, would: Commission | None
-    ) -> None:
+        self, one: Kept, concerned: bool, affiliate_id: str, level: int, currency: str, was: Commission | None,
+        would: Commission | None,
+    ) -> bool:  # fmt: skip
+        """Whether they differ. concerned: the figures count what does not differ, too."""
         whole = [x.commission if x is not None else 0 for x in (was, would)]
         net = [x.outstanding if x is not None else 0 for x in (was, would)]
         moves = whole[0] != whole[1] and not (_is_over(was) and _is_over(would))
         reason, words = "", ""
-        if moves or net[0] != net[1]:
+        differs = moves or net[0] != net[1]
+        if differs:
             reason, words = why(one, was, would)
             sale, known = one.was.recorded or one.would.recorded, would or was
             assert sale is not None
@@ -158,7 +170,12 @@ class Simulated:
                 known.matures_at, moves,
             )  # fmt: skip
             self._rows.append((one.position, _encode(difference)))
-        self._figures(affiliate_id, currency).add(net[0], net[1], reason)
+        elif concerned and _is_credit(was) != _is_credit(would):
+            # credit that moves no money, as of a sale that was taken back whole: the conversions differ by it
+            reason, _ = why(msgspec.structs.replace(one, earlier=False), was, would)
+        if differs or concerned:
+            self._figures(affiliate_id, currency).add(net[0], net[1], reason)
+        return differs
 
     def _store(self) -> None:
         self._db.executemany("INSERT INTO differences VALUES (?, ?)", self._rows)
@@ -206,6 +223,7 @@ class Simulated:
                 "unattributed_was": self._nobody["was"],
                 "unattributed_would": self._nobody["would"],
                 "exceptions": self._exceptions,
+                "over_earlier": self._over_earlier,
             },
             "affiliates": [
                 {"affiliate_id": affiliate_id, "currency": currency, **figures.document()}
@@ -224,13 +242,19 @@ class Simulated:
 
 
 def sentence(one: Difference) -> str:
-    """'ada would have 50 instead of 100 GBP: …', amounts in minor units, less what was taken back."""
+    """'ada would earn 0.50 instead of 1.00 GBP: …', less what was taken back."""
     second = " (second level)" if one.level > 1 else ""
-    return f"{one.affiliate_id}{second} would have {one.would_net} instead of {one.was_net} {one.currency}: {one.words}"
+    would, was = (money.major_units(amount, one.currency) for amount in (one.would_net, one.was_net))
+    return f"{one.affiliate_id}{second} would earn {would} instead of {was} {one.currency}: {one.words}"
 
 
-def _is_credit(one: Commission) -> bool:
-    return one.level == 1 and (one.commission > 0 or one.credited_amount > 0)
+def _is_credit(one: Commission | None) -> bool:
+    return one is not None and one.level == 1 and (one.commission > 0 or one.credited_amount > 0)
+
+
+def _has_credit(one: Kept, state: ConversionState) -> bool:
+    """Whether anybody is credited. What a simulation took away stays in the order as a commission of nothing."""
+    return any(_is_credit(x) for x in state.commissions.values()) if one.earlier else bool(state.commissions)
 
 
 def _is_over(one: Commission | None) -> bool:

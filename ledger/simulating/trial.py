@@ -9,12 +9,13 @@ from typing import Any, get_args
 
 import msgspec
 
-from ledger.domain import money
+from ledger.domain import money, plan_check
 from ledger.domain import plan as plans
 from ledger.domain.errors import InvalidInput
 from ledger.domain.event import in_utc
 from ledger.domain.ids import check_slug
 from ledger.domain.offer import OfferState, PublishTerms, Terms, check_plan
+from ledger.domain.plan_shape import Mistake, inside
 
 MODELS: tuple[str, ...] = get_args(plans.Model)
 MEMBERS = ("hold_days", "window_days", "percent", "rate_bps", "amount", "currency", "plan")
@@ -43,6 +44,10 @@ class Trial:
     def concerns(self, occurred_at: datetime) -> bool:
         """Whether a sale of this instant is decided by what is tried."""
         return (self.since is None or occurred_at >= self.since) and (self.until is None or occurred_at < self.until)
+
+    def decides(self, occurred_at: datetime) -> bool:
+        """Whether it does, and there is something that is tried."""
+        return (self.terms is not None or self.model is not None) and self.concerns(occurred_at)
 
     def tried(self, in_force: Terms | None) -> Terms | None:
         """The terms for a sale whose terms were those."""
@@ -104,7 +109,7 @@ def _terms_of(body: dict[str, Any], model: str | None) -> Terms:
 def remodelled(terms: Terms, model: str, version: int) -> Terms:
     """Terms with another model of attribution; simple ones become a plan of one rule."""
     if terms.document is not None:
-        document = {**terms.document, "attribution": {**terms.document.get("attribution", {}), "model": model}}
+        document = {**terms.document, "attribution": _attribution(terms.document.get("attribution", {}), model)}
     else:
         pay = {"rate_bps": terms.rate_bps} if terms.rate_bps is not None else {"amount": terms.amount}
         document = {"plan": 1, "rules": [{"id": "all", "pay": pay}], "attribution": {"model": model}}
@@ -115,6 +120,16 @@ def remodelled(terms: Terms, model: str, version: int) -> Terms:
         version, terms.effective_from, terms.hold_days, terms.window_days, None, None, None,
         document, plans.hash_of(document),
     )  # fmt: skip
+
+
+def _attribution(said: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Of the options of another model those that this one reads, too: a plan with any others is none."""
+    falls_back = model in plan_check.WITH_OTHERWISE
+    used = said.get("otherwise", "last_click") if falls_back else model
+    kept = {name: value for name, value in said.items() if plan_check.READ_BY.get(name, used) == used}
+    if not falls_back:
+        kept.pop("otherwise", None)
+    return {**kept, "model": model}
 
 
 def trial_of(
@@ -140,34 +155,74 @@ def trial_of(
     return trial
 
 
-def _checked(offer_id: str, terms: Mapping[str, Any]) -> tuple[dict[str, Any], datetime | None]:
-    """(the body with the members that say something, its effective_from)."""
+def mistakes(offer_id: str, terms: Mapping[str, Any]) -> list[Mistake]:
+    """Everything that is wrong with terms to try, by pointers into them; none: they may be tried."""
     given = {name: value for name, value in terms.items() if value is not None}
-    if given.pop("offer_id", offer_id) != offer_id:
-        raise InvalidInput("offer_id", f"must be {offer_id}, as said beside the terms")
-    if unknown := sorted(set(given) - {*MEMBERS, "effective_from"}):
-        raise InvalidInput(unknown[0], f"is no member of terms; there are {', '.join(MEMBERS)}")
-    for name in ("hold_days", "window_days"):
-        if name not in given:
-            raise InvalidInput(name, "is required: days, from 0 to 3650")
+    unknown = sorted(set(given) - {*MEMBERS, "offer_id", "effective_from"})
+    detail = f"is no member of terms; there are {', '.join(MEMBERS)}"
+    found = [Mistake(inside("", name), detail) for name in unknown]
+    if given.get("offer_id", offer_id) != offer_id:
+        found.append(Mistake("/offer_id", f"must be {offer_id}, as said beside the terms"))
+    missing = [name for name in ("hold_days", "window_days") if name not in given]
+    found += [Mistake(f"/{name}", "is required: days, from 0 to 3650") for name in missing]
     for name in ("hold_days", "window_days", "rate_bps", "amount"):
         if name in given and (not isinstance(given[name], int) or isinstance(given[name], bool)):
-            raise InvalidInput(name, "must be a whole number")
+            found.append(Mistake(f"/{name}", "must be a whole number"))
+        elif name.endswith("_days") and name in given and not 0 <= given[name] <= 3650:
+            found.append(Mistake(f"/{name}", "must be from 0 to 3650 days"))
     for name, kind, said in (("currency", str, "a currency such as GBP"), ("plan", dict, "a plan, as a JSON object")):
         if name in given and not isinstance(given[name], kind):
-            raise InvalidInput(name, f"must be {said}")
-    if (percent := given.pop("percent", None)) is not None:
-        if "rate_bps" in given or not isinstance(percent, str):
-            raise InvalidInput("percent", "must be text such as '2.9', and goes without rate_bps")
-        given["rate_bps"] = money.rate_bps("percent", percent)
-    starts = given.pop("effective_from", None)
+            found.append(Mistake(f"/{name}", f"must be {said}"))
+    try:
+        _starts(given)
+        if not {"/rate_bps", "/amount", "/currency", "/plan"} & {one.pointer for one in found}:
+            prices: dict[str, Any] = {
+                name: given[name] for name in ("rate_bps", "amount", "currency", "plan") if name in given
+            }
+            PublishTerms(offer_id=offer_id, hold_days=0, window_days=0, **(prices | _percent(given)))
+    except InvalidInput as wrong:
+        if not wrong.field.startswith("plan"):
+            found.append(Mistake(f"/{wrong.field}", wrong.message.removeprefix(f"{wrong.field}: ")))
+    if isinstance(given.get("plan"), dict):
+        found += [Mistake(f"/plan{one.pointer}", one.message) for one in plan_check.mistakes(given["plan"])]
+    return found
+
+
+def _percent(given: Mapping[str, Any]) -> dict[str, int]:
+    """A percentage as the rate that it is. Raises InvalidInput."""
+    percent = given.get("percent")
+    if percent is None:
+        return {}
+    if "rate_bps" in given or not isinstance(percent, str):
+        raise InvalidInput("percent", "must be text such as '2.9', and goes without rate_bps")
+    return {"rate_bps": money.rate_bps("percent", percent)}
+
+
+def _starts(given: Mapping[str, Any]) -> datetime | None:
+    """The terms' effective_from. Raises InvalidInput."""
+    starts = given.get("effective_from")
     if isinstance(starts, str):
         try:
             starts = msgspec.convert(starts, datetime, strict=False)
         except msgspec.ValidationError:
-            raise InvalidInput("effective_from", "must be an instant such as 2026-01-31T12:00:00Z") from None
+            starts = ""
     if starts is not None and not isinstance(starts, datetime):
         raise InvalidInput("effective_from", "must be an instant such as 2026-01-31T12:00:00Z")
-    PublishTerms(offer_id=offer_id, **given)
-    canonical: dict[str, Any] = msgspec.json.decode(plans.canonical(given))
-    return canonical, None if starts is None else in_utc("effective_from", starts)
+    return None if starts is None else in_utc("effective_from", starts)
+
+
+def _checked(offer_id: str, terms: Mapping[str, Any]) -> tuple[dict[str, Any], datetime | None]:
+    """(the body with the members that say something, its effective_from). Raises InvalidInput at the first mistake,
+    with all of them as `of_terms`."""
+    if found := mistakes(offer_id, terms):
+        more = f" (and {len(found) - 1} more mistakes)" if len(found) > 1 else ""
+        raise InvalidInput(
+            found[0].pointer.removeprefix("/"),
+            f"{found[0].message}{more}",
+            of_terms=[{"pointer": one.pointer, "detail": one.message} for one in found],
+        )
+    given = {name: terms[name] for name in MEMBERS if terms.get(name) is not None}
+    rate = _percent(given)
+    given.pop("percent", None)
+    canonical: dict[str, Any] = msgspec.json.decode(plans.canonical({**given, **rate}))
+    return canonical, _starts(terms)
