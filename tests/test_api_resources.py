@@ -137,7 +137,7 @@ def test_the_story_explains_the_commission(world: World) -> None:
     assert accrued["lines"][0]["amount"] == 198
     assert accrued["actor"] == "ingest-holder"
     assert story["explanation"]["sentence"] == (
-        "uk is credited with the sale of 19.75 GBP as the affiliate that the sale names and earns 1.98 GBP by version 1"
+        "Affiliate uk is credited with the sale of 19.75 GBP as the affiliate that the sale names and earns 1.98 GBP by version 1"
         " of the terms of offer spring. The terms pay 10 % of 19.75 GBP: 1.975 GBP. Rounded half up, that is 1.98 GBP."
         " It matures on 2026-01-31 12:00 UTC. On 2026-06-01 00:00 UTC it was held back."
     )
@@ -383,7 +383,7 @@ def test_an_affiliate_sees_why_it_is_credited(world: World) -> None:
     world.call("finance_maker", "POST", "/conversions/mine/hold", {"reason": "a closer look"})
     seen = world.call("affiliate", "GET", "/affiliates/uk/conversions/mine")
     assert seen.status_code == 200
-    assert seen.json["explanation"]["sentence"].startswith("uk is credited with the sale of 19.70 GBP")
+    assert seen.json["explanation"]["sentence"].startswith("Affiliate uk is credited with the sale of 19.70 GBP")
     assert [change["topic"] for change in seen.json["changes"]] == ["CommissionAccrued", "ConversionHeld"]
     assert "finance_maker-holder" not in seen.text
     assert "a closer look" not in seen.text

@@ -126,7 +126,9 @@ def test_an_affiliate_sees_how_far_it_has_come(world: World) -> None:
 
 
 def test_the_verbs_pay_clicks_show_goals_and_report_channels(
-    ledger: CommissionLedger, database: Database, monkeypatch: pytest.MonkeyPatch  # noqa: F811 - the fixture
+    ledger: CommissionLedger,  # noqa: F811 - the fixture
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a person on the server sees; the second payment finds nothing more."""
     goal = {"id": "hundred", "by": "revenue", "period": "month", "target": 10_000, "bonus_amount": 500}

@@ -3,6 +3,7 @@ reached or lost, and goals."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from hashlib import sha256
@@ -46,6 +47,7 @@ class Following:
     def __init__(self, facts: NaiveFacts, counters: Counters, labels: Plans, effective: Effective) -> None:
         self._facts, self._counters, self._plans, self._effective = facts, counters, labels, effective
         self._bonuses: dict[Bonus, _Awarded] = {}
+        self._by_counter: dict[Counter, dict[Bonus, _Awarded]] = defaultdict(dict)
         self._by_order: dict[str, _Awarded] = {}
         self._simulated: set[str] = set()
 
@@ -95,7 +97,7 @@ class Following:
             step_at(one, counters.stood(counter, one["by"])) != step_at(one, counters.stands(counter, one["by"]))
             for one in self._tables(counter)
         )
-        some = followers if moved else [order for order in followers if order in accrued]
+        some = followers if moved else [order for order in accrued if counter in order.stands]
         # the oldest first, however they came in: a cap may leave room for some of them only
         for order in sorted({one.order_id: one for one in some}.values(), key=lambda one: (one.instant, one.order_id)):
             for part in order.parts:
@@ -181,9 +183,7 @@ class Following:
             was, now = self._counters.stood(counter, goal["by"]), self._counters.stands(counter, goal["by"])
             if now >= goal["target"] and now > was:
                 yield from self._award(goal, counter, order, part, (was, now))
-        for which, one in self._bonuses.items():
-            if Counter(which.offer_id, which.affiliate_id, which.label, which.currency) != counter:
-                continue
+        for one in self._by_counter.get(counter, {}).values():
             yield from self._lost(counter, one)
 
     def _award(
@@ -196,7 +196,7 @@ class Following:
         one = _Awarded(which, goal, last.attempt + 1 if last is not None else 1, order.terms_version, part.override)
         if one.order_id in self._simulated:
             return
-        self._bonuses[which] = self._by_order[one.order_id] = one
+        self._bonuses[which] = self._by_order[one.order_id] = self._by_counter[counter][which] = one
         occurred_at = order.instant.isoformat()
         yield (
             "ConversionRecorded",

@@ -137,6 +137,8 @@ class Compared:
 
     def _evidence(self, position: int, order_id: str, expected: State, found: State) -> None:
         """The first member that differs is told, and which counter, if it is one."""
+        if expected == found:
+            return
         one = differs(_instants(expected), _instants(found))
         if one is not None:
             member, ours, theirs = one
