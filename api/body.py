@@ -14,8 +14,8 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import Problem
-from ledger.domain import plan_check
 from ledger.domain.errors import InvalidInput
+from ledger.domain.plans import plan_check
 
 JSON_LIMIT = 64 * 1024  # bytes, also of one line of NDJSON
 PLAN_LIMIT = plan_check.TEXT_MAX  # bytes, of a body with a commission plan

@@ -10,7 +10,7 @@ from api import answers, body, documents, schemas
 from api.auth import Caller, operation
 from api.blueprint import Blueprint
 from ledger import plan_words
-from ledger.domain import plan, plan_check
+from ledger.domain.plans import plan, plan_check
 
 blueprint = Blueprint("plans", __name__, description="Commission plans, before they are published as terms.")
 public = flask.Blueprint("plan_schema", __name__)

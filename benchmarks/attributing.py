@@ -11,11 +11,11 @@ from psycopg.rows import TupleRow
 
 from benchmarks.harness import BenchmarkError, Comparison, Plan, Row, Stopwatch, checkpoint, race, say
 from benchmarks.world import AFFILIATES, BATCH, CURRENCY, META, START, World, affiliate_of, must_be_recorded
-from ledger.domain import models
 from ledger.domain.ids import program_id
-from ledger.domain.journey import JourneyKey
 from ledger.domain.offer import PublishOffer, PublishTerms
-from ledger.domain.plan import AttributionRules
+from ledger.domain.plans import models
+from ledger.domain.plans.journey import JourneyKey
+from ledger.domain.plans.plan import AttributionRules
 from ledger.domain.recording import RecordConversion
 from ledger.projections import books, touches
 

@@ -28,10 +28,10 @@ from ledger.domain import (
 )
 from ledger.domain.click import ClickSeen, ClickToken
 from ledger.domain.click import key as click_key
-from ledger.domain.counting import Counted, Counter, CounterKey
 from ledger.domain.event import Draft, Event, Recorded
 from ledger.domain.ids import stream_id
-from ledger.domain.journey import JourneyKey, Touch
+from ledger.domain.plans.counting import Counted, Counter, CounterKey
+from ledger.domain.plans.journey import JourneyKey, Touch
 from ledger.domain.topics import FOLDS, MASTER_KINDS, TOPIC_OF
 from ledger.domain.view import FirstSale, Needs
 from ledger.projections import books, inline, obligations, touches

@@ -12,15 +12,16 @@ from msgspec import UNSET, Struct
 from msgspec.structs import asdict, replace
 
 from ledger import plan_offers, sql
-from ledger.domain import affiliate, conversion, conversion_state, counting
+from ledger.domain import affiliate, conversion, conversion_state
 from ledger.domain.affiliate import AffiliateState
 from ledger.domain.conversion import CommissionAccrued
-from ledger.domain.counting import Counter, CounterKey
 from ledger.domain.event import fold_all
-from ledger.domain.goals import bonus_order_id
 from ledger.domain.ids import stream_id
 from ledger.domain.offer import OfferState
-from ledger.domain.plan import Goal, ReadPlan
+from ledger.domain.plans import counting
+from ledger.domain.plans.counting import Counter, CounterKey
+from ledger.domain.plans.goals import bonus_order_id
+from ledger.domain.plans.plan import Goal, ReadPlan
 from ledger.domain.program import ProgramState
 from ledger.projections import counters, programs
 from ledger.reads import Look

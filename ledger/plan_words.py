@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import UNSET
 
 from ledger.domain import money
-from ledger.domain.plan import (
+from ledger.domain.plans.plan import (
     AttributionRules,
     Cap,
     Goal,

@@ -9,10 +9,10 @@ from msgspec import Struct
 
 from ledger import plan_words
 from ledger.domain import offer
-from ledger.domain import plan as plans
 from ledger.domain.event import fold_all
 from ledger.domain.offer import OfferState, Terms, TermsProposed, TermsPublished, TermsRejected, terms_of
-from ledger.domain.plan_shape import inside
+from ledger.domain.plans import plan as plans
+from ledger.domain.plans.plan_shape import inside
 from ledger.reads import Look
 
 _CONTENT = ("effective_from", "hold_days", "window_days", "rate_bps", "amount", "currency")

@@ -10,9 +10,9 @@ from support import T0
 
 from ledger.domain.affiliate import AffiliateApproved, AffiliateEnrolled
 from ledger.domain.event import BEGINNING
-from ledger.domain.journey import Touch
 from ledger.domain.offer import TermsPublished
-from ledger.domain.plan import hash_of
+from ledger.domain.plans.journey import Touch
+from ledger.domain.plans.plan import hash_of
 from ledger.domain.recording import RecordConversion
 from ledger.domain.reversal import RecordReversal
 from ledger.explaining.adding_up import mistakes

@@ -14,7 +14,7 @@ from ledger.domain.conversion import (
     Step,
     WeighedTouch,
 )
-from ledger.domain.evidence import (
+from ledger.domain.plans.evidence import (
     CapReading,
     FrozenRate,
     PricedRule,
@@ -22,7 +22,7 @@ from ledger.domain.evidence import (
     TierPart,
     TierReading,
 )
-from ledger.domain.journey import Touch
+from ledger.domain.plans.journey import Touch
 
 ROWS: list[Vector] = [
     Vector(

@@ -9,15 +9,16 @@ from typing import Any, TypeVar
 import pytest
 from support import T0
 
-from ledger.domain import conversion_state, counting, exceptions, postings
+from ledger.domain import conversion_state, exceptions, postings
 from ledger.domain.affiliate import AffiliateApproved, AffiliateEnrolled
 from ledger.domain.click import ClickSeen, ClickToken
-from ledger.domain.counting import Counter, CounterKey
 from ledger.domain.erasure import ERASED, SubjectErased
 from ledger.domain.errors import Refusal
 from ledger.domain.event import BEGINNING, Answer, Command, Event, fold_all
-from ledger.domain.journey import MOST_TOUCHES, JourneyKey, Touch
 from ledger.domain.offer import OfferPublished, TermsPublished
+from ledger.domain.plans import counting
+from ledger.domain.plans.counting import Counter, CounterKey
+from ledger.domain.plans.journey import MOST_TOUCHES, JourneyKey, Touch
 from ledger.domain.program import ProgramOpened
 from ledger.domain.topics import FOLDS
 from ledger.domain.view import FirstSale

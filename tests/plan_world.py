@@ -9,15 +9,16 @@ from typing import Any
 import msgspec
 from memory_view import MemoryView
 
-from ledger.domain import conversion_state, counting
+from ledger.domain import conversion_state
 from ledger.domain.affiliate import AffiliateApproved, AffiliateClosed, AffiliateEnrolled, AffiliateSuspended
 from ledger.domain.click import ClickSeen
 from ledger.domain.conversion import CommissionRepriced
-from ledger.domain.counting import Counted
 from ledger.domain.event import BEGINNING, Event
-from ledger.domain.journey import Touch
 from ledger.domain.offer import OfferPublished, TermsPublished, check_plan
-from ledger.domain.plan import canonical, hash_of
+from ledger.domain.plans import counting
+from ledger.domain.plans.counting import Counted
+from ledger.domain.plans.journey import Touch
+from ledger.domain.plans.plan import canonical, hash_of
 from ledger.domain.program import ProgramOpened
 from ledger.domain.recording import RecordConversion
 from ledger.domain.reversal import RecordReversal

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from generated_journeys import COUNT, journeys
 
-from ledger.domain import models
-from ledger.domain.journey import Touch
-from ledger.domain.plan import AttributionRules
+from ledger.domain.plans import models
+from ledger.domain.plans.journey import Touch
+from ledger.domain.plans.plan import AttributionRules
 
 VECTOR = Path(__file__).parent / "vectors" / "attribution_heuristics.json"
 SALE = datetime(2026, 11, 22, tzinfo=UTC)

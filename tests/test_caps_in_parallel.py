@@ -14,12 +14,13 @@ from support import PROGRAM, by, open_ledger, open_shop, program_id, read_log, r
 from test_concurrency import in_parallel, patiently
 
 from ledger.application import CommissionLedger
-from ledger.domain import conversion_state, counting
+from ledger.domain import conversion_state
 from ledger.domain.conversion_state import ConversionState
-from ledger.domain.counting import Counted, CounterKey
 from ledger.domain.event import Command
 from ledger.domain.offer import PublishOffer, PublishTerms
-from ledger.domain.plan import Plan
+from ledger.domain.plans import counting
+from ledger.domain.plans.counting import Counted, CounterKey
+from ledger.domain.plans.plan import Plan
 from ledger.projections import counters
 from ledger.projections.counters import FIGURES
 from ledger.store import codec

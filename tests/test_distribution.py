@@ -43,9 +43,9 @@ from ledger.domain.click import RecordClick
 from ledger.domain.coupon import AssignCoupon
 from ledger.domain.event import Command
 from ledger.domain.impression import RecordImpression
-from ledger.domain.journey import JourneyKey
 from ledger.domain.lifecycle import DecideConversion
 from ledger.domain.offer import PublishOffer, PublishTerms
+from ledger.domain.plans.journey import JourneyKey
 from ledger.domain.proposing import DecideRun
 from ledger.domain.resolution import RaiseException, ResolveException
 from ledger.jobplan import JobPlan

@@ -15,11 +15,11 @@ from memory_view import MemoryView
 from msgspec.structs import replace
 from support import T0
 
-from ledger.domain import plan_check
 from ledger.domain.affiliate import AffiliateGrouped, AffiliateRecruited
 from ledger.domain.conversion import Item
 from ledger.domain.event import BEGINNING
 from ledger.domain.lifecycle import DecideConversion
+from ledger.domain.plans import plan_check
 from ledger.domain.rates import RecordRate
 from ledger.explaining.adding_up import adds_up, mistakes
 from ledger.explaining.data import ExplainedCommission, Explanation

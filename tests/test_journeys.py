@@ -21,7 +21,7 @@ from ledger.domain.click import ClickRecorded, RecordClick, key
 from ledger.domain.event import Answer, Command, Decision
 from ledger.domain.ids import stream_id
 from ledger.domain.impression import RecordImpression
-from ledger.domain.journey import MOST_TOUCHES, JourneyKey, Touch
+from ledger.domain.plans.journey import MOST_TOUCHES, JourneyKey, Touch
 from ledger.domain.view import Needs, View
 from ledger.projections import replaying, touches
 from ledger.store import codec

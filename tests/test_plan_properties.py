@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_world import NOON, Document, PlanShop, plan, tiered
 
-from ledger.domain import models
 from ledger.domain.affiliate import AffiliateRecruited
-from ledger.domain.journey import Touch
-from ledger.domain.plan import AttributionRules
+from ledger.domain.plans import models
+from ledger.domain.plans.journey import Touch
+from ledger.domain.plans.plan import AttributionRules
 
 WHO = ("ada", "bob", "cy")
 FEW, SOME = settings(max_examples=25, deadline=None), settings(max_examples=60, deadline=None)

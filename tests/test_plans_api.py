@@ -14,7 +14,7 @@ from conftest import fresh_database
 from flask import Flask
 
 from ledger import plan_words
-from ledger.domain import plan
+from ledger.domain.plans import plan
 from ledger.store.database import urls
 from ledger.store.embedded import EmbeddedServer
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import plan_words
-from ledger.domain import plan, plan_check, plan_shape
-from ledger.domain.plan_check import mistakes
-from ledger.domain.plan_shape import SUGGESTED_MOST, fitted
+from ledger.domain.plans import plan, plan_check, plan_shape
+from ledger.domain.plans.plan_check import mistakes
+from ledger.domain.plans.plan_shape import SUGGESTED_MOST, fitted
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples" / "plans").glob("*.json"))

@@ -13,8 +13,8 @@ from pages import ROOT, commands_of, page_of_docs
 from test_cli import Ledger, ledger, shop  # noqa: F401 - fixtures
 
 from ledger.cli import json_places
-from ledger.domain import plan, plan_check
-from ledger.domain.plan_shape import inside
+from ledger.domain.plans import plan, plan_check
+from ledger.domain.plans.plan_shape import inside
 
 MARGINAL = ROOT / "examples" / "plans" / "marginal-tiers.json"
 WRONG = """\

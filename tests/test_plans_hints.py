@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ledger.domain.plan_check import mistakes, schema
-from ledger.domain.plan_described import DESCRIPTIONS
+from ledger.domain.plans.plan_check import mistakes, schema
+from ledger.domain.plans.plan_described import DESCRIPTIONS
 
 
 def a_plan(**members: Any) -> dict[str, Any]:

@@ -12,9 +12,10 @@ import pytest
 from export_rows_plans import PLANNED
 from memory_view import shop
 
-from ledger.domain import offer, plan
+from ledger.domain import offer
 from ledger.domain.errors import InvalidInput, WrongState
 from ledger.domain.offer import DecideTerms, PublishTerms, TermsProposed, TermsPublished
+from ledger.domain.plans import plan
 from ledger.store.codec import decode_state, encode_state
 
 DAY = timedelta(days=1)

@@ -23,9 +23,9 @@ from ledger.domain.affiliate import AffiliateApproved, AffiliateEnrolled, Affili
 from ledger.domain.conversion import CommissionRepriced, ConversionReversed
 from ledger.domain.conversion_state import ConversionState
 from ledger.domain.ids import program_id
-from ledger.domain.journey import Touch
 from ledger.domain.lifecycle import ApproveDue, DecideConversion, ReleaseSuspended
 from ledger.domain.offer import PublishTerms
+from ledger.domain.plans.journey import Touch
 from ledger.domain.topics import TOPIC_OF
 from ledger.projections import conversions
 from ledger.store import codec

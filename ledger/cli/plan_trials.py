@@ -15,10 +15,10 @@ from ledger.cli.explaining import show
 from ledger.cli.plans import plan_, read_plan
 from ledger.domain import affiliate, money, offer
 from ledger.domain.conversion import QUANTITY_MAX, Item
-from ledger.domain.counting import Counter
 from ledger.domain.errors import InvalidInput, NotFound
 from ledger.domain.ids import AMOUNT_MAX
 from ledger.domain.offer import OfferState, Terms
+from ledger.domain.plans.counting import Counter
 from ledger.explaining.trying import ImaginarySale, Tried, attempt, terms_of
 from ledger.service import open_service
 from ledger.store.log import last_position

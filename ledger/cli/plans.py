@@ -14,9 +14,9 @@ from ledger import plan_words
 from ledger.cli import json_places
 from ledger.cli.common import note, read_some
 from ledger.cli.statement_proof import escaped
-from ledger.domain import plan, plan_check
 from ledger.domain.errors import Refusal
-from ledger.domain.plan_shape import Mistake
+from ledger.domain.plans import plan, plan_check
+from ledger.domain.plans.plan_shape import Mistake
 
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 plan_option = click.option(

@@ -27,7 +27,7 @@ from ledger.cli.common import (
 )
 from ledger.cli.simulation_report import print_report
 from ledger.domain.errors import InvalidInput, Refusal
-from ledger.domain.plan_shape import Mistake
+from ledger.domain.plans.plan_shape import Mistake
 from ledger.projections import directory
 from ledger.service import Service, open_service
 from ledger.simulating.report import Simulated, simulated

@@ -14,15 +14,16 @@ from typing import Any, ClassVar, NamedTuple, cast
 import msgspec
 from msgspec import UNSET, Struct
 
-from ledger.domain import conversion, conversion_state, counting, recording
+from ledger.domain import conversion, conversion_state, recording
 from ledger.domain.conversion import RESERVED_PREFIX
 from ledger.domain.conversion_state import ConversionState
-from ledger.domain.counting import Counted, Counter, CounterKey
 from ledger.domain.errors import InvalidInput, Refusal
 from ledger.domain.event import Answer, Command, Decision, Draft, Event
 from ledger.domain.exceptions import ExceptionRaised
 from ledger.domain.offer import OfferState
-from ledger.domain.plan import Plan, Rule
+from ledger.domain.plans import counting
+from ledger.domain.plans.counting import Counted, Counter, CounterKey
+from ledger.domain.plans.plan import Plan, Rule
 from ledger.domain.recording import RecordConversion
 from ledger.domain.view import Needs, View
 

@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from ledger.domain.errors import InvalidInput
 from ledger.domain.event import Event
-from ledger.domain.evidence import Pricing
 from ledger.domain.ids import check_external_id
-from ledger.domain.journey import Touch
+from ledger.domain.plans.evidence import Pricing
+from ledger.domain.plans.journey import Touch
 
 RESERVED_PREFIX = "~"  # of order ids that are ours: bundles of clicks, goals
 OWN_EVENTS = ("click", "goal")  # event_ids of what has such ids: bundles of clicks, and bonuses

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from msgspec.structs import force_setattr
 
-from ledger.domain import foreseeing
 from ledger.domain.conversion import (
     CommissionAccrued,
     ConversionApproved,
@@ -19,8 +18,9 @@ from ledger.domain.conversion import (
 from ledger.domain.conversion_state import Commission, released
 from ledger.domain.errors import InvalidInput, NotFound, WrongState
 from ledger.domain.event import Answer, Command, Decision, Draft, Event, in_utc
-from ledger.domain.following import following
 from ledger.domain.ids import check_external_id
+from ledger.domain.plans import foreseeing
+from ledger.domain.plans.following import following
 from ledger.domain.view import Needs, View
 
 # decision → (statuses it may follow, status after it, its event)

@@ -11,11 +11,12 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from ledger.domain import money, plan_check
-from ledger.domain import plan as plans
+from ledger.domain import money
 from ledger.domain.errors import InvalidInput, NotFound, SamePerson, WrongState
 from ledger.domain.event import BEGINNING, Answer, Command, Decision, Draft, Event, in_utc
 from ledger.domain.ids import AMOUNT_MAX, check_slug, same_person
+from ledger.domain.plans import plan as plans
+from ledger.domain.plans import plan_check
 from ledger.domain.view import Needs, View
 
 

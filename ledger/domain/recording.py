@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 from msgspec.structs import force_setattr
 
-from ledger.domain import affiliate, coupon, foreseeing, money, offer, planned
+from ledger.domain import affiliate, coupon, money, offer
 from ledger.domain.affiliate import AffiliateState
 from ledger.domain.attribution import Attribution, attribute
 from ledger.domain.conversion import (
@@ -30,14 +30,15 @@ from ledger.domain.conversion_state import (
     copied,
     fold,
 )
-from ledger.domain.crediting import CAN_EARN, claim_of, credit
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound
 from ledger.domain.event import Answer, Command, Decision, Draft, Event, check_not_ahead, fold_all, in_utc, own_last
 from ledger.domain.exceptions import ExceptionRaised
-from ledger.domain.following import following
 from ledger.domain.ids import AMOUNT_MAX, check_click_id, check_external_id, check_pseudonym, check_slug
 from ledger.domain.offer import Terms
-from ledger.domain.planned_sale import CannotPrice
+from ledger.domain.plans import foreseeing, planned
+from ledger.domain.plans.crediting import CAN_EARN, claim_of, credit
+from ledger.domain.plans.following import following
+from ledger.domain.plans.planned_sale import CannotPrice
 from ledger.domain.reversal import apply_deferred
 from ledger.domain.view import Needs, View
 

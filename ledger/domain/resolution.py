@@ -11,8 +11,8 @@ from ledger.domain.conversion import ConversionRecorded
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound, WrongState
 from ledger.domain.event import Answer, Command, Decision, Draft, own_last
 from ledger.domain.exceptions import ExceptionRaised, ExceptionResolved
-from ledger.domain.following import following
 from ledger.domain.ids import check_external_id
+from ledger.domain.plans.following import following
 from ledger.domain.view import Needs, View
 
 

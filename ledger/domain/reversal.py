@@ -10,14 +10,15 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from ledger.domain import conversion, conversion_state, foreseeing, money
+from ledger.domain import conversion, conversion_state, money
 from ledger.domain.conversion import RESERVED_PREFIX, ConversionReversed, ReversalDeferred
 from ledger.domain.conversion_state import ConversionState
 from ledger.domain.errors import DiffersFromOriginal, InvalidInput, NotFound
 from ledger.domain.event import Answer, Command, Decision, Draft, Event, in_utc
 from ledger.domain.exceptions import ExceptionRaised, ExceptionResolved
-from ledger.domain.following import following
 from ledger.domain.ids import AMOUNT_MAX, check_external_id
+from ledger.domain.plans import foreseeing
+from ledger.domain.plans.following import following
 from ledger.domain.view import Needs, View
 
 REASONS = (

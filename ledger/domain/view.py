@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from ledger.domain.affiliate import AffiliateState
     from ledger.domain.click import ClickSeen, ClickToken
     from ledger.domain.conversion_state import ConversionState
-    from ledger.domain.counting import Counter, CounterKey
     from ledger.domain.coupon import CouponState
     from ledger.domain.event import Event
     from ledger.domain.exceptions import ExceptionState
-    from ledger.domain.journey import JourneyKey, Touch
     from ledger.domain.offer import OfferState
+    from ledger.domain.plans.counting import Counter, CounterKey
+    from ledger.domain.plans.journey import JourneyKey, Touch
     from ledger.domain.program import ProgramState
     from ledger.domain.reversal import ReversalState
 

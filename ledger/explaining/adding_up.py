@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from ledger.domain.money import BPS, round_half_up
-from ledger.domain.plan import TierStep
+from ledger.domain.plans.plan import TierStep
 from ledger.explaining.commission import GOAL_RULE
 from ledger.explaining.data import (
     Change,

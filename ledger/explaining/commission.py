@@ -13,10 +13,10 @@ from ledger import plan_words
 from ledger.domain.conversion import RESERVED_PREFIX, CommissionAccrued, WeighedTouch
 from ledger.domain.conversion_state import Commission, ConversionState
 from ledger.domain.event import Event
-from ledger.domain.evidence import PricedRule, Pricing, TierReading
 from ledger.domain.money import BPS
 from ledger.domain.offer import OfferState, Terms
-from ledger.domain.plan import Cap, Effective, Tiers
+from ledger.domain.plans.evidence import PricedRule, Pricing, TierReading
+from ledger.domain.plans.plan import Cap, Effective, Tiers
 from ledger.explaining.changes import changes_of
 from ledger.explaining.data import (
     Credit,

@@ -7,8 +7,8 @@ from datetime import datetime
 from msgspec import Struct
 
 from ledger.domain.conversion import Step
-from ledger.domain.evidence import FrozenRate
-from ledger.domain.plan import TierStep
+from ledger.domain.plans.evidence import FrozenRate
+from ledger.domain.plans.plan import TierStep
 
 
 class _Part(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from ledger.domain import rates
-from ledger.domain.evidence import FrozenRate, Pricing
 from ledger.domain.money import round_half_up
+from ledger.domain.plans.evidence import FrozenRate, Pricing
 
 
 def share_of(pricing: Pricing | None) -> Fraction:

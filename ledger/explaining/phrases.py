@@ -8,7 +8,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 from ledger.domain import money
-from ledger.domain.plan import TierStep
+from ledger.domain.plans.plan import TierStep
 from ledger.explaining.data import ExplainedRule
 from ledger.plan_words import amount as money_text
 from ledger.plan_words import pay, percent

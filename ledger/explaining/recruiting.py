@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ledger.domain.conversion_state import Commission, ConversionState
-from ledger.domain.evidence import Pricing
 from ledger.domain.offer import Terms
+from ledger.domain.plans.evidence import Pricing
 from ledger.explaining.data import Recruited, RecruitersPart
 
 Recruiters = Mapping[str, str]  # who recruited an affiliate, by the affiliate's id

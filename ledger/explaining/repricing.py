@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from ledger.domain import pricing, rates
+from ledger.domain import rates
 from ledger.domain.conversion import CommissionRepriced
-from ledger.domain.evidence import Pricing
-from ledger.domain.plan import Cap, Effective
+from ledger.domain.plans import pricing
+from ledger.domain.plans.evidence import Pricing
+from ledger.domain.plans.plan import Cap, Effective
 from ledger.explaining.data import RepricedRule, Repricing, TopUpCap
 from ledger.explaining.figures import half_up, share_of
 

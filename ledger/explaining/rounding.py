@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from ledger.domain.conversion_state import ConversionState
-from ledger.domain.evidence import Pricing
+from ledger.domain.plans.evidence import Pricing
 from ledger.explaining.data import Remainder, Rounding
 from ledger.explaining.figures import half_up, share_of
 

@@ -10,13 +10,13 @@ import msgspec
 from msgspec import Struct
 
 from ledger.domain import conversion_state, rates, recording
-from ledger.domain import plan as plans
 from ledger.domain.affiliate import AffiliateState, Membership
 from ledger.domain.conversion import CommissionAccrued, ConversionRecorded, Item
-from ledger.domain.counting import Counter, CounterKey
 from ledger.domain.event import BEGINNING, Event, fold_all
 from ledger.domain.exceptions import ExceptionRaised
 from ledger.domain.offer import OfferState, Terms
+from ledger.domain.plans import plan as plans
+from ledger.domain.plans.counting import Counter, CounterKey
 from ledger.domain.program import ProgramState
 from ledger.domain.rates import RateRecorded, RateState
 from ledger.domain.view import FirstSale, View

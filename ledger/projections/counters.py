@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import asdict
 
-from ledger.domain.counting import Counted, Counter, CounterKey
+from ledger.domain.plans.counting import Counted, Counter, CounterKey
 from ledger.store.log import Rows
 
 FIGURES = Counter.__struct_fields__

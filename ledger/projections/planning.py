@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from copy import copy
 from uuid import UUID
 
-from ledger.domain import counting
 from ledger.domain.conversion import (
     CommissionAccrued,
     CommissionRepriced,
@@ -16,8 +15,9 @@ from ledger.domain.conversion import (
     ConversionReversed,
 )
 from ledger.domain.conversion_state import ConversionState
-from ledger.domain.counting import Counted, Counter, CounterKey
 from ledger.domain.event import Event, Recorded
+from ledger.domain.plans import counting
+from ledger.domain.plans.counting import Counted, Counter, CounterKey
 from ledger.domain.view import FirstSale
 from ledger.projections import counters, customers
 from ledger.projections.customers import CustomerKey

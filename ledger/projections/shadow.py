@@ -17,13 +17,14 @@ from uuid import UUID
 from psycopg import sql as pgsql
 
 from ledger import sql
-from ledger.domain import counting, exceptions
+from ledger.domain import exceptions
 from ledger.domain.access import KeyIssued, KeyRevoked
 from ledger.domain.click import ClickRecorded
-from ledger.domain.counting import Counted
 from ledger.domain.event import Recorded
 from ledger.domain.impression import ImpressionRecorded
 from ledger.domain.period import PeriodClosed, PeriodReissued
+from ledger.domain.plans import counting
+from ledger.domain.plans.counting import Counted
 from ledger.domain.stream_keys import stream_key
 from ledger.domain.topics import FOLDS
 from ledger.projections import counters, inline, periods, touches

@@ -14,7 +14,7 @@ import msgspec
 
 from ledger import sql
 from ledger.domain.click import ClickRecorded, ClickSeen
-from ledger.domain.journey import MOST_TOUCHES, JourneyKey, Touch
+from ledger.domain.plans.journey import MOST_TOUCHES, JourneyKey, Touch
 from ledger.store import codec
 from ledger.store.copy import BINARY_HEADER, BINARY_TRAILER, MICROSECOND, PG_EPOCH, text_field
 from ledger.store.log import Rows, uuid_array

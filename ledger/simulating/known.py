@@ -9,10 +9,10 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from ledger.domain import counting
 from ledger.domain.conversion import CommissionAccrued, ConversionRecorded
-from ledger.domain.counting import Counter, CounterKey
-from ledger.domain.plan import ReadPlan
+from ledger.domain.plans import counting
+from ledger.domain.plans.counting import Counter, CounterKey
+from ledger.domain.plans.plan import ReadPlan
 from ledger.domain.view import FirstSale
 from ledger.simulating.scratch import Spill
 

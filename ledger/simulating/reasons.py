@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ledger.domain import money
 from ledger.domain.conversion import RESERVED_PREFIX
 from ledger.domain.conversion_state import Commission
-from ledger.domain.evidence import PricedRule, Pricing
+from ledger.domain.plans.evidence import PricedRule, Pricing
 from ledger.plan_words import percent
 from ledger.simulating.kept import Kept
 

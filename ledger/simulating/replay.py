@@ -17,7 +17,7 @@ import msgspec
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from ledger.domain import conversion, conversion_state, counting, offer, recording, reversal
+from ledger.domain import conversion, conversion_state, offer, recording, reversal
 from ledger.domain.conversion import (
     RESERVED_PREFIX,
     CommissionAccrued,
@@ -31,10 +31,11 @@ from ledger.domain.conversion import (
 from ledger.domain.errors import NotFound, Refusal
 from ledger.domain.event import Draft, Event, fold_all
 from ledger.domain.exceptions import ExceptionRaised
-from ledger.domain.following import following
 from ledger.domain.ids import program_id, stream_id
 from ledger.domain.offer import OfferState
-from ledger.domain.plan import ReadPlan
+from ledger.domain.plans import counting
+from ledger.domain.plans.following import following
+from ledger.domain.plans.plan import ReadPlan
 from ledger.domain.reversal import ReversalRecorded
 from ledger.domain.topics import EVENTS, TOPIC_OF
 from ledger.simulating.kept import Kept, new_state

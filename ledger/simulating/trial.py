@@ -9,13 +9,14 @@ from typing import Any, get_args
 
 import msgspec
 
-from ledger.domain import money, plan_check
-from ledger.domain import plan as plans
+from ledger.domain import money
 from ledger.domain.errors import InvalidInput
 from ledger.domain.event import in_utc
 from ledger.domain.ids import check_slug
 from ledger.domain.offer import OfferState, PublishTerms, Terms, check_plan
-from ledger.domain.plan_shape import Mistake, inside
+from ledger.domain.plans import plan as plans
+from ledger.domain.plans import plan_check
+from ledger.domain.plans.plan_shape import Mistake, inside
 
 MODELS: tuple[str, ...] = get_args(plans.Model)
 MEMBERS = ("hold_days", "window_days", "percent", "rate_bps", "amount", "currency", "plan")

@@ -9,15 +9,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ledger.domain import affiliate, coupon, foreseeing, offer, program
+from ledger.domain import affiliate, coupon, offer, program
 from ledger.domain.click import ClickSeen, ClickToken
 from ledger.domain.click import key as click_key
 from ledger.domain.conversion import ConversionRecorded
 from ledger.domain.conversion_state import ConversionState
-from ledger.domain.counting import Counter, CounterKey
 from ledger.domain.event import BEGINNING, EPOCH, Event
 from ledger.domain.ids import stream_id
-from ledger.domain.journey import JourneyKey, Touch
+from ledger.domain.plans import foreseeing
+from ledger.domain.plans.counting import Counter, CounterKey
+from ledger.domain.plans.journey import JourneyKey, Touch
 from ledger.domain.recording import needs_of
 from ledger.domain.stream_keys import stream_key
 from ledger.domain.topics import FOLDS

@@ -7,13 +7,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from ledger.domain import attribution, models
+from ledger.domain import attribution
 from ledger.domain.affiliate import AffiliateState
 from ledger.domain.attribution import Attribution, Claim
 from ledger.domain.conversion import ConversionRecorded, Step, WeighedTouch
 from ledger.domain.event import BEGINNING
-from ledger.domain.journey import MOST_TOUCHES, JourneyKey, Touch
-from ledger.domain.plan import AttributionRules
+from ledger.domain.plans import models
+from ledger.domain.plans.journey import MOST_TOUCHES, JourneyKey, Touch
+from ledger.domain.plans.plan import AttributionRules
 from ledger.domain.view import View
 
 CAN_EARN = ("approved", "suspended")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ledger.domain import conversion, counting, goals, offer, rates
-from ledger.domain.counting import CounterKey
-from ledger.domain.crediting import Said, journey_key, needs_journey
+from ledger.domain import conversion, offer, rates
 from ledger.domain.offer import Terms
-from ledger.domain.planned_sale import in_calendar
+from ledger.domain.plans import counting, goals
+from ledger.domain.plans.counting import CounterKey
+from ledger.domain.plans.crediting import Said, journey_key, needs_journey
+from ledger.domain.plans.planned_sale import in_calendar
 from ledger.domain.view import Needs, View
 
 

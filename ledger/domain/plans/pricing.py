@@ -8,10 +8,10 @@ from math import gcd
 from typing import NamedTuple
 
 from ledger.domain.conversion import ConversionRecorded
-from ledger.domain.counting import Counter
-from ledger.domain.evidence import PricedRule, TierPart, TierReading
 from ledger.domain.money import BPS, allocate
-from ledger.domain.plan import Effective, Pay, Rule, Tiers, TierStep, When
+from ledger.domain.plans.counting import Counter
+from ledger.domain.plans.evidence import PricedRule, TierPart, TierReading
+from ledger.domain.plans.plan import Effective, Pay, Rule, Tiers, TierStep, When
 
 Exact = tuple[int, int]  # numerator, denominator > 0: minor units of the commission's currency
 NOTHING: Exact = (0, 1)

@@ -8,17 +8,18 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from ledger.domain import counting, pricing, rates
+from ledger.domain import rates
 from ledger.domain.affiliate import AffiliateState
 from ledger.domain.conversion import ConversionRecorded
-from ledger.domain.counting import CounterKey
-from ledger.domain.crediting import Credited
 from ledger.domain.errors import InvalidInput
-from ledger.domain.evidence import CapReading, FrozenRate, PricedRule
 from ledger.domain.ids import AMOUNT_MAX
 from ledger.domain.money import round_half_up
-from ledger.domain.plan import Effective, ReadPlan
-from ledger.domain.pricing import Exact
+from ledger.domain.plans import counting, pricing
+from ledger.domain.plans.counting import CounterKey
+from ledger.domain.plans.crediting import Credited
+from ledger.domain.plans.evidence import CapReading, FrozenRate, PricedRule
+from ledger.domain.plans.plan import Effective, ReadPlan
+from ledger.domain.plans.pricing import Exact
 from ledger.domain.view import View
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from math import lcm
 
-from ledger.domain import capping, counting, pricing, second_level
 from ledger.domain.conversion import CommissionAccrued, ConversionAttributed, ConversionRecorded, Step
-from ledger.domain.crediting import Credited
 from ledger.domain.event import Event
-from ledger.domain.evidence import Pricing
 from ledger.domain.money import allocate, round_half_up
-from ledger.domain.plan import Effective, ReadPlan, Recurring
-from ledger.domain.planned_sale import Context, Share, check_amount, context_of
-from ledger.domain.pricing import NOTHING, Price, Readings, Sale
+from ledger.domain.plans import capping, counting, pricing, second_level
+from ledger.domain.plans.crediting import Credited
+from ledger.domain.plans.evidence import Pricing
+from ledger.domain.plans.plan import Effective, ReadPlan, Recurring
+from ledger.domain.plans.planned_sale import Context, Share, check_amount, context_of
+from ledger.domain.plans.pricing import NOTHING, Price, Readings, Sale
 from ledger.domain.view import View
 
 

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from ledger.domain import conversion
 from ledger.domain.conversion import RESERVED_PREFIX, CommissionAccrued, ConversionRecorded, ConversionReversed, Step
 from ledger.domain.conversion_state import ConversionState
-from ledger.domain.counting import Counter, CounterKey, kind_of
-from ledger.domain.crediting import CAN_EARN
 from ledger.domain.event import Draft
-from ledger.domain.evidence import PricedRule, Pricing, TierReading
 from ledger.domain.offer import OfferState, Terms
-from ledger.domain.plan import Goal
+from ledger.domain.plans.counting import Counter, CounterKey, kind_of
+from ledger.domain.plans.crediting import CAN_EARN
+from ledger.domain.plans.evidence import PricedRule, Pricing, TierReading
+from ledger.domain.plans.plan import Goal
 from ledger.domain.view import View
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 
-from ledger.domain.journey import Touch
-from ledger.domain.plan import AttributionRules
+from ledger.domain.plans.journey import Touch
+from ledger.domain.plans.plan import AttributionRules
 
 DECAY_UNITS = 10**12  # the weight of a touch of this very moment
 _DECAY = Context(prec=28)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ledger.domain import pricing
 from ledger.domain.affiliate import AffiliateState
 from ledger.domain.conversion import CommissionAccrued, Step
-from ledger.domain.crediting import CAN_EARN
-from ledger.domain.evidence import CapReading, Pricing
 from ledger.domain.money import BPS, round_half_up
-from ledger.domain.plan import Cap
-from ledger.domain.planned_sale import Context, Share
+from ledger.domain.plans import pricing
+from ledger.domain.plans.crediting import CAN_EARN
+from ledger.domain.plans.evidence import CapReading, Pricing
+from ledger.domain.plans.plan import Cap
+from ledger.domain.plans.planned_sale import Context, Share
 from ledger.domain.view import View
 
 _Part = tuple[int, int]  # what it is a part of (minor units), basis points

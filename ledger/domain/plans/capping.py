@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ledger.domain.counting import CounterKey
-from ledger.domain.evidence import CapReading
 from ledger.domain.money import round_half_up
-from ledger.domain.plan import Cap
-from ledger.domain.planned_sale import Context, Share
+from ledger.domain.plans.counting import CounterKey
+from ledger.domain.plans.evidence import CapReading
+from ledger.domain.plans.plan import Cap
+from ledger.domain.plans.planned_sale import Context, Share
 from ledger.domain.view import View
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from ledger.domain.countries import COUNTRIES
-from ledger.domain.plan_shape import Mistake
+from ledger.domain.plans.plan_shape import Mistake
 
 _RATE_WORDS = ("percent", "percentage", "pct", "rate", "rate_percent", "bps")
 _OF_TERMS = ("hold_days", "window_days", "effective_from")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ledger.domain import conversion, conversion_state, counting, goals, pricing, rates
+from ledger.domain import conversion, conversion_state, rates
 from ledger.domain.conversion import (
     CommissionAccrued,
     CommissionRepriced,
@@ -13,14 +13,15 @@ from ledger.domain.conversion import (
     ConversionReversed,
 )
 from ledger.domain.conversion_state import Commission, CommissionKey, ConversionState
-from ledger.domain.counting import Counted, Counter, CounterKey, kind_of
-from ledger.domain.crediting import CAN_EARN
 from ledger.domain.event import Draft
-from ledger.domain.evidence import Pricing
-from ledger.domain.goals import Source
 from ledger.domain.money import round_half_up
 from ledger.domain.offer import OfferState, Terms
-from ledger.domain.plan import Effective, Tiers
+from ledger.domain.plans import counting, goals, pricing
+from ledger.domain.plans.counting import Counted, Counter, CounterKey, kind_of
+from ledger.domain.plans.crediting import CAN_EARN
+from ledger.domain.plans.evidence import Pricing
+from ledger.domain.plans.goals import Source
+from ledger.domain.plans.plan import Effective, Tiers
 from ledger.domain.view import View
 
 _ALIVE = ("pending", "held", "approved")

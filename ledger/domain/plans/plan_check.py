@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from ledger.domain import plan, plan_described, plan_hints
 from ledger.domain.money import EXPONENTS
-from ledger.domain.plan_shape import BAD, Mistake, fitted, inside
+from ledger.domain.plans import plan, plan_described, plan_hints
+from ledger.domain.plans.plan_shape import BAD, Mistake, fitted, inside
 
 SIZE_MAX = 256 * 1024  # bytes, of the canonical form
 TEXT_MAX = 512 * 1024  # bytes, as it is written, with white space
