@@ -213,10 +213,11 @@ class NaiveProgram:
             self._told.decided(order, fact, [], None, {})
             return
         plan, earlier = plans.plan_of(terms), self._earlier(order, fact)
-        order.currency, order.terms_version = plan.get("currency", fact["currency"]), terms.get("terms_version", 0)
+        order.currency = str(plan.get("currency", fact["currency"]))
+        order.terms_version = terms.get("terms_version", 0)
         rate = None
         # a sale of nothing needs no rate
-        worth = fact["amount"] or any(one.get("amount", 0) for one in fact.get("items", []))
+        worth = fact["amount"] > 0 or any(one.get("amount", 0) for one in fact.get("items", []))
         if order.currency != fact["currency"] and worth:
             rate = self.facts.rate(fact["currency"], order.currency, order.instant)
             if rate is None:

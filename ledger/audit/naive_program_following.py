@@ -210,12 +210,12 @@ class Following:
                 "event_id": "goal",
             },
         )
-        tier = {"by": goal["by"], "counter": counter.label, "before": stood[0], "after": stood[1]}
-        rule = {"rule": f"goal:{goal['id']}", "amount": 0, "exact": str(one.amount), "flat_amount": one.amount}
+        tier: State = {"by": goal["by"], "counter": counter.label, "before": stood[0], "after": stood[1]}
+        rule: State = {"rule": f"goal:{goal['id']}", "amount": 0, "exact": str(one.amount), "flat_amount": one.amount}
         pricing: State = {"rules": [{**rule, "tier": {**tier, "step_before": 0, "step": 0}}], "exact": str(one.amount)}
         if part.override:
             pricing["override"] = part.override
-        said = {"order_id": one.order_id, "affiliate_id": which.affiliate_id, "offer_id": which.offer_id}
+        said: State = {"order_id": one.order_id, "affiliate_id": which.affiliate_id, "offer_id": which.offer_id}
         said |= {"amount": one.amount, "currency": which.currency, "sale_amount": 0, "occurred_at": occurred_at}
         yield "CommissionAccrued", {**said, "terms_version": order.terms_version, "pricing": pricing}
 

@@ -7,6 +7,7 @@ The lines are read where the witness put them: in parts, by stream, each in the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 from pathlib import Path
@@ -122,10 +123,11 @@ class Compared:
         self._findings = findings
         self._group = Group("")
         self._found: list[Event] = []
+        self._due: list[Follows] = []
 
     def begin(self, group: Group) -> None:
         """See Told."""
-        self._group, self._found = group, list(group.follows)
+        self._group, self._found, self._due = group, list(group.follows), []
 
     def same(self, position: int, order_id: str, what: str, expected: object, found: object) -> None:
         """See Told."""
@@ -153,12 +155,7 @@ class Compared:
         """See Told."""
         group, due = self._group, {(one.part.affiliate_id, one.part.level): one for one in expected}
         is_known = credited is None or credited.click != {}  # else the traffic log ends before it
-        positions = {
-            e["traffic_position"]: position for position, _, e in reversed(group.facts) if "traffic_position" in e
-        }
-        if len(positions) > 1:
-            where = max(positions.values())
-            self._differs("price_differs", where, order.order_id, "one traffic_position, not", len(positions), "others")
+        self._one_head(order.order_id)
         if credited is not None and is_known:
             self._attributed(order, credited)
         if not is_known and _asks_channel(terms):
@@ -173,6 +170,15 @@ class Compared:
         for (affiliate_id, level), one in due.items():
             what = f"a commission of {affiliate_id} (level {level}):"
             self._differs("price_differs", group.position, order.order_id, what, one.part.first, "none")
+
+    def _one_head(self, order_id: str) -> None:
+        """All of a decision looked at the traffic log up to one position."""
+        said = [(position, e["traffic_position"]) for position, _, e in self._group.facts if "traffic_position" in e]
+        if not said:
+            return
+        ((most, _),) = Counter(head for _, head in said).most_common(1)
+        for position, head in said:
+            self.same(position, order_id, "traffic_position", most, head)
 
     def _accrued(self, position: int, e: State, one: Expected, credited: Credited | None) -> None:
         part, order_id = one.part, one.order.order_id
@@ -208,12 +214,11 @@ class Compared:
         """See Told."""
         topic, due = expected
         for number, (position, found, e) in enumerate(self._found):
-            if found == topic and e["order_id"] == due["order_id"] and _is_same(due, e):
+            if found == topic and _is_same(due, e):
                 del self._found[number]
                 self._followed(position, topic, due, e)
                 return
-        what = f"{topic} of {due['affiliate_id']}: {due.get('amount')} because of what a counter reached;"
-        self._differs("price_differs", self._group.position, due["order_id"], what, "one", "none")
+        self._due.append(expected)
 
     def _followed(self, position: int, topic: str, due: State, e: State) -> None:
         if topic == "CommissionRepriced":
@@ -225,6 +230,15 @@ class Compared:
 
     def end(self) -> None:
         """See Told."""
+        for topic, due in self._due:
+            # of its order, and says that it is something else
+            like = [one for one in self._found if one[1] == topic and one[2]["order_id"] == due["order_id"]][:1]
+            for position, _, e in like:
+                self._found = [one for one in self._found if one[0] != position]
+                self._followed(position, topic, due, e)
+            if not like:
+                what = f"{topic} of {due['affiliate_id']}: {due.get('amount')} because of what a counter reached;"
+                self._differs("price_differs", self._group.position, due["order_id"], what, "one", "none")
         for position, topic, e in self._found:
             found = f"{topic} of {e.get('affiliate_id', '')} {e.get('amount', '')}"
             self._differs("price_differs", position, e["order_id"], "nothing that no counter led to;", "none", found)
