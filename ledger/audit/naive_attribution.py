@@ -71,7 +71,7 @@ def weights(attribution: State, touches: Sequence[State], occurred_at: datetime)
     if model == "time_decay":
         half_life = attribution.get("half_life_days", 7)
         found = [decayed(occurred_at - at(one["occurred_at"]), half_life) for one in touches]
-        return found if any(found) else _all_to(count - 1, count)
+        return found if any(found) else [1] * count
     raise ValueError(f"no model of touches: {model}")
 
 

@@ -31,17 +31,20 @@ def half_up(exact: Fraction) -> int:
     return whole + 1 if 2 * rest >= exact.denominator else whole
 
 
-def largest_remainder(total: int, parts: Sequence[Fraction]) -> list[int]:
+def largest_remainder(total: int, parts: Sequence[Fraction | int]) -> list[int]:
     """total (minor units) by the parts: each gets its share rounded down, and what is left goes one by one to those
     that lost most, of equals to the first. All is 0 where the parts are."""
     whole = sum(parts)
     if not whole:
         return [0 for _ in parts]
-    exact = [total * Fraction(part) / whole for part in parts]
-    given = [one.numerator // one.denominator for one in exact]
+    if len(parts) == 1:
+        return [total]
+    given = [total * part // whole for part in parts]
+    lost = [total * part % whole for part in parts]
     for _ in range(total - sum(given)):
-        lost = [one - got for one, got in zip(exact, given, strict=True)]
-        given[lost.index(max(lost))] += 1
+        which = lost.index(max(lost))
+        given[which] += 1
+        lost[which] -= whole
     return given
 
 

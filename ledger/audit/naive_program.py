@@ -253,7 +253,7 @@ class NaiveProgram:
         self, order: Order, fact: State, terms: State, credited: Credited, earlier: list[Order], rate: State | None
     ) -> list[Expected]:
         credits = credited.credits
-        weights = [Fraction(one.weight) for one in credits]
+        weights = [one.weight for one in credits]
         whole = half_up(fact["amount"] * order.factor)
         amounts = largest_remainder(fact["amount"], weights)
         values = largest_remainder(whole, weights)

@@ -190,6 +190,7 @@ class Plans:
     def __init__(self) -> None:
         self._pairs: dict[int, tuple[State, list[tuple[str, str]]]] = {}
         self._labels: dict[tuple[Any, str, str], str] = {}
+        self._day: tuple[Any, Any] = (None, None)  # an instant, and which day it is in the program's zone
 
     def counted(self, own: State, plan: State) -> list[tuple[str, str]]:
         """(level, period) of everything that a conversion counts in by a plan as it holds for an affiliate: what its
@@ -205,7 +206,9 @@ class Plans:
 
     def label(self, level: str, period: str, instant: datetime, zone: Any) -> str:
         """See naive_counters.label."""
-        key = instant.astimezone(zone).date(), level, period
+        if instant != self._day[0]:  # one sale asks for many
+            self._day = instant, instant.astimezone(zone).date()
+        key = self._day[1], level, period
         found = self._labels.get(key)
         if found is None:
             if len(self._labels) > 100_000:

@@ -167,7 +167,8 @@ class Witness:
             yield play_again(*program)
             return
         with ProcessPoolExecutor(self._processes, mp_context=get_context("fork")) as pool:
-            running = [pool.submit(play_again, *program)]
+            # nothing is handed over where nobody plans: the lines may be many
+            running = [pool.submit(play_again, *program)] if self._meaning.plan_facts.planned_offers() else []
             running += [pool.submit(fold_bucket, path, lines, log, *known) for log, path, lines in parts]
             for one in running:
                 yield one.result()

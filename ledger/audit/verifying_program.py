@@ -246,9 +246,8 @@ class Compared:
 
 def _is_same(due: State, e: State) -> bool:
     """Whether an event is the one that is due: whatever it says otherwise."""
-    return due["affiliate_id"] == e.get("affiliate_id", "") and due.get("rule", "") == e.get(
-        "rule", due.get("rule", "")
-    )
+    ours = due["order_id"], due["affiliate_id"], due.get("rule", "")
+    return ours == (e["order_id"], e.get("affiliate_id", ""), e.get("rule", ours[2]))
 
 
 def _asks_channel(terms: State) -> bool:

@@ -79,7 +79,7 @@ class DecideConversion(Command, frozen=True):
 
     def _concerns(self, one: Commission, allowed: tuple[str, ...]) -> bool:
         # a person's hold on top of a suspension's moves no money, but outlasts the suspension
-        return one.status in allowed or (self.decision == "hold" and one.held_by_suspension)
+        return one.status in allowed or (self.decision == "hold" and one.status == "held" and one.held_by_suspension)
 
     def _event(self, one: Commission, number: int, view: View) -> Event:
         """number: of this decision among the conversion's."""
