@@ -138,7 +138,8 @@ def test_the_story_explains_the_commission(world: World) -> None:
     assert accrued["actor"] == "ingest-holder"
     assert story["explanation"]["sentence"] == (
         "Affiliate uk is credited with the sale of 19.75 GBP as the affiliate that the sale names and earns 1.98 GBP by"
-        " version 1 of the terms of offer spring. The terms pay 10 % of 19.75 GBP: 1.975 GBP. Rounded half up, that is 1.98 GBP."
+        " version 1 of the terms of offer spring. The terms pay 10 % of 19.75 GBP: 1.975 GBP. Rounded half up, that is"
+        " 1.98 GBP."
         " It matures on 2026-01-31 12:00 UTC. On 2026-06-01 00:00 UTC it was held back."
     )
     assert story["explanation"]["steps"] == [{"rule": "affiliate_id", "result": "matched", "affiliate_id": "uk"}]
