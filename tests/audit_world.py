@@ -163,7 +163,7 @@ def read_books(
         reader = witness.reader("books", known, stored)
         if not whole:
             hashes, buckets = LogHashes("books", findings, known, stored), Buckets(Path, "books", 0)
-            reader = Reader("books", books.program_id, findings, hashes, buckets, None, None)
+            reader = Reader("books", books.program_id, findings, hashes, buckets, None, None, None)
         reader.lines(books.lines)
         reader.end()
         seals.check_consistency("books", reader.hashes.size, reader.hashes.root())

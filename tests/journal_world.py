@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from statement_world import Firm, local
@@ -60,7 +60,8 @@ class Books:
         return held(self.ledger, self.firm.program, as_of)
 
     def sell(self, order_id: str, amount: int, affiliate_id: str, currency: str, when: datetime) -> None:
-        """A sale in some currency."""
+        """A sale in some currency. None is recorded more than a day before it happens."""
+        self.clock.now = max(self.clock.now, when - timedelta(hours=23))
         self.firm.do(
             RecordConversion(
                 order_id=order_id, offer_id="shoes", amount=amount, affiliate_id=affiliate_id, occurred_at=when,

@@ -145,7 +145,7 @@ def test_an_affiliate_reads_neither_other_affiliates_names_nor_how_many_clicks_t
         {"rule": "click_id", "result": "expired"},
         {"rule": "last_click", "result": "matched", "affiliate_id": "uk"},
     ]
-    assert shown["sentence"].startswith("uk is credited")
+    assert shown["sentence"].startswith("Affiliate uk is credited")
     assert shown["commissions"][0]["credit"]["click"]["traffic_position"] == 2
     assert '"fr"' not in own.text
     assert "traffic_position_seen" not in own.text

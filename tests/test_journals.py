@@ -177,7 +177,7 @@ def test_hledger_finds_by_code_payee_note_and_tag(world: Books, tmp_path: Path) 
     file = saved(tmp_path, world.export("hledger"))
     sold = accrued(world.export("csv"))["last minute"]
     found = hledger(file, "print", f"code:^{sold['position']}$")
-    assert "2026-01-31=2026-01-05 *" in found
+    assert "2026-01-31=2026-01-31 *" in found
     assert "CommissionAccrued | last minute" in found
     assert "last minute" in hledger(file, "register", "payee:^ConversionApproved$", "tag:affiliate=^ada$", "-w200")
     assert hledger(file, "print", "desc:1\\+1").count("affiliate:a.b_c-1") == 2
