@@ -32,7 +32,8 @@ def test_every_statement_of_an_import_touches_one_partition(database: Database, 
         assert reversals(ledger) == {"C2:1": (200, 20), "C4:1": (200, 20)}
     id_ = program_id(PROGRAM)
     params: dict[str, Any] = {
-        "program_id": id_, "import_id": id_, "now": T0, "most": 1, "ids": f"{{{id_}}}", "positions": [1], "reversal_ids": ["r"],
+        "program_id": id_, "import_id": id_, "now": T0, "most": 1, "ids": f"{{{id_}}}", "positions": [1],
+        "reversal_ids": ["r"],
         "totals": "{}", "file_name": "", "offer_id": "", "currency": "GBP", "enrol": True,
     }  # fmt: skip
     with psycopg.connect(database.app_url) as conn:
